@@ -1,0 +1,138 @@
+// octavo.h: the public C API of Octavo. Two nouns:
+//   oct_engine   a loaded model with its KV blocks and scheduler. Shared, long-lived, thread-safe.
+//   oct_request  what one caller asked: a prompt and sampling parameters. Text deltas come out of it until it is finished.
+// Every function that can fail returns oct_status and, where err is not NULL, fills *err. Strings are UTF-8.
+// Zero-initialise every option struct: zero means "the default" in each field unless its comment says otherwise.
+#pragma once
+
+#include "octavo_error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define OCTAVO_VERSION "0.1.0"
+#define OCTAVO_API __attribute__((visibility("default")))
+
+typedef struct oct_engine oct_engine;
+typedef struct oct_request oct_request;
+
+typedef struct oct_engine_options {
+    const char *model;          // a HF directory, a .gguf file, or "smollm2" for the default model
+    const char *dtype;          // "auto" (default: bfloat16), "bfloat16" or "float32": what enters matrix products
+    const char *quantization;   // NULL or "inc"
+    const char *kv_cache_dtype; // "auto" (default) or "fp8_inc"
+    const char *quant_config;   // path of INC's JSON configuration; NULL: the environment variable QUANT_CONFIG, if set
+    const char *chat_template;  // Jinja text or a path; NULL: the model's own
+    int max_model_len;          // longest sequence in tokens; 0: the model's max_position_embeddings, as far as the KV blocks reach
+    int max_num_seqs;           // sequences in one step; 0: 64
+    int max_num_batched_tokens; // rows in one step; 0: 512
+    int block_size;             // tokens of a KV block, a multiple of 16; 0: 16
+    size_t kv_cache_bytes;      // memory for KV blocks; 0: enough for max_num_seqs sequences, at most a quarter of free memory
+    int threads;                // 0: the cores this process may use
+    // Called now and then while the engine opens; `done` of `total` steps of `what`. Nonzero return: stop opening. May be NULL.
+    int (*progress)(void *context, const char *what, size_t done, size_t total);
+    void *progress_context;
+} oct_engine_options;
+
+OCTAVO_API oct_status oct_engine_open(const oct_engine_options *options, oct_engine **out, oct_error *err);
+// Cancels what still runs, writes the measurement files of a measuring engine, and frees everything. Every request must have been
+// freed. Fails only when those files cannot be written; the engine is gone all the same. engine may be NULL.
+OCTAVO_API oct_status oct_engine_close(oct_engine *engine, oct_error *err);
+
+typedef struct oct_engine_info {
+    const char *model;       // as given; lifetime of the engine, like the strings below
+    const char *description; // e.g. "llama 135M, inc fp8 (gaudi3 maxabs_hw), KV fp8_inc, avx512_bf16, 2 threads"
+    int max_model_len, vocab_size, block_size, num_blocks;
+    size_t weight_bytes, kv_cache_bytes; // on the device
+} oct_engine_info;
+OCTAVO_API void oct_engine_get_info(const oct_engine *engine, oct_engine_info *info);
+
+// Token ids of `text`; special tokens in the text are recognised. add_special_tokens: put BOS/EOS where the tokenizer does.
+// *ids is freed with oct_free.
+OCTAVO_API oct_status oct_tokenize(oct_engine *engine, const char *text, size_t length, bool add_special_tokens, int32_t **ids, size_t *count,
+                                   oct_error *err);
+OCTAVO_API oct_status oct_detokenize(oct_engine *engine, const int32_t *ids, size_t count, bool skip_special_tokens, char **text,
+                                     size_t *length, oct_error *err);
+
+// Renders a chat to the prompt text with the engine's template. `messages_json` is a JSON array of OpenAI messages
+// ({"role", "content"}, ...). *text is freed with oct_free.
+OCTAVO_API oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, bool add_generation_prompt, char **text, oct_error *err);
+// The same, tokenized. Special-token text inside message strings is encoded as ordinary text: a message cannot forge a turn.
+OCTAVO_API oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, bool add_generation_prompt, int32_t **ids, size_t *count,
+                                      oct_error *err);
+
+typedef struct oct_sampling_params {
+    double temperature;      // >= 0; 0: greedy
+    double top_p;            // (0, 1]; 0 is taken as 1
+    int top_k;               // 0 or -1: all
+    double min_p;            // [0, 1]
+    double repetition_penalty; // > 0; 0 is taken as 1
+    double presence_penalty, frequency_penalty; // [-2, 2]
+    bool has_seed;
+    uint64_t seed;
+    int max_tokens;          // 0: up to max_model_len
+    int min_tokens;
+    const char *const *stop; // stop strings; not copied into the output
+    size_t num_stop;
+    const int32_t *stop_token_ids;
+    size_t num_stop_token_ids;
+    bool ignore_eos;
+    bool skip_special_tokens_off; // true: special tokens appear in the text
+    int logprobs;            // 0: none; k > 0: the sampled token's log-probability and the k - 1 best (1: the sampled token alone)
+} oct_sampling_params;
+
+typedef struct oct_token_logprob {
+    int32_t id;
+    float logprob; // natural logarithm, of the model's distribution before temperature and filters
+} oct_token_logprob;
+
+typedef enum oct_finish { OCT_RUNNING = 0, OCT_FINISH_STOP, OCT_FINISH_LENGTH, OCT_FINISH_ABORT, OCT_FINISH_ERROR } oct_finish;
+
+// What has become known since the last delta. Pointers live until the next oct_request_next or oct_request_free.
+typedef struct oct_delta {
+    const char *text; // whole UTF-8 characters, never taken back; may be empty
+    size_t text_length;
+    const int32_t *token_ids; // (num_tokens)
+    size_t num_tokens;
+    const oct_token_logprob *logprobs; // (num_tokens, num_logprobs): per token the sampled one first, then the best ones; NULL when not asked
+    size_t num_logprobs;
+    oct_finish finish;        // not OCT_RUNNING: this is the last delta
+    const char *stop_string;  // the stop string that ended it, or NULL
+    int32_t stop_token;       // the stop or EOS token that ended it, or -1
+    int prompt_tokens, cached_tokens, completion_tokens; // so far
+    double queued_seconds, prefill_seconds, decode_seconds; // so far
+    const oct_error *error;   // with OCT_FINISH_ERROR
+} oct_delta;
+
+// Called on the engine's thread when a delta has become ready; must return at once and call nothing of Octavo (write to an eventfd).
+typedef void (*oct_notify)(void *context);
+
+// Queues a request. `prompt` is copied. notify may be NULL. Prompts that with one more token exceed max_model_len, unknown token
+// ids and parameters out of range are OCT_INVALID_ARGUMENT.
+OCTAVO_API oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t prompt_length, const oct_sampling_params *params,
+                                         oct_notify notify, void *context, oct_request **out, oct_error *err);
+// Takes what is ready. Waits up to timeout_seconds (< 0: for ever, 0: not at all) for something; returns false when nothing came.
+OCTAVO_API bool oct_request_next(oct_request *request, double timeout_seconds, oct_delta *delta);
+// Asks the engine to stop working on it; a last delta with OCT_FINISH_ABORT follows unless it had finished.
+OCTAVO_API void oct_request_cancel(oct_request *request);
+// Cancels if still running and frees. After return notify is not called any more. request may be NULL.
+OCTAVO_API void oct_request_free(oct_request *request);
+
+typedef struct oct_engine_stats {
+    int running, waiting;         // sequences
+    int blocks_used, blocks_total;
+    uint64_t prompt_tokens, generation_tokens, steps; // since the engine opened
+} oct_engine_stats;
+OCTAVO_API void oct_engine_get_stats(oct_engine *engine, oct_engine_stats *stats);
+
+OCTAVO_API void oct_free(void *pointer);
+OCTAVO_API const char *oct_version(void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,26 @@
+// module.h: the named places of a Llama model where numbers can be quantized, as vLLM on Gaudi names and classes them.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+// The modules of a layer in the order in which vLLM registers them, then the one module outside the layers.
+enum oct_module {
+    OCT_QKV_PROJ,     // QKVParallelLinear        model.layers.N.self_attn.qkv_proj
+    OCT_O_PROJ,       // RowParallelLinear        model.layers.N.self_attn.o_proj
+    OCT_MATMUL_QK,    // Matmul                   model.layers.N.self_attn.attn.impl.matmul_qk
+    OCT_SOFTMAX,      // Softmax                  model.layers.N.self_attn.attn.impl.softmax
+    OCT_MATMUL_AV,    // Matmul                   model.layers.N.self_attn.attn.impl.matmul_av
+    OCT_K_CACHE,      // VLLMKVCache              model.layers.N.self_attn.attn.impl.k_cache
+    OCT_V_CACHE,      // VLLMKVCache              model.layers.N.self_attn.attn.impl.v_cache
+    OCT_GATE_UP_PROJ, // MergedColumnParallelLinear  model.layers.N.mlp.gate_up_proj
+    OCT_DOWN_PROJ,    // RowParallelLinear        model.layers.N.mlp.down_proj
+    OCT_LM_HEAD,      // ParallelLMHead           lm_head
+    OCT_NUM_MODULES,
+};
+
+// The exact class name, which allowlist and blocklist `types` compare with.
+const char *oct_module_class(enum oct_module module);
+bool oct_module_is_linear(enum oct_module module);
+// The qualified name into name[size]; `layer` is ignored for OCT_LM_HEAD. Returns name.
+const char *oct_module_name(enum oct_module module, int layer, char *name, size_t size);

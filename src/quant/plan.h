@@ -1,0 +1,59 @@
+// plan.h: the resolved decision for every module: bf16, or FP8 with these scales. Built once from QUANT_CONFIG and measurement;
+// weight scales join when the loader has seen the weights. A scale is always the dequantization multiplier: x = q * scale.
+#pragma once
+
+#include "base/error.h"
+#include "quant/measurement.h"
+#include "quant/module.h"
+#include "quant/quant_config.h"
+#include "quant/scale_method.h"
+
+#include <stdbool.h>
+
+struct oct_linear_plan {
+    bool fp8;
+    float input_scale;        // of the activation, per tensor
+    struct oct_scale_rule weight_rule; // how the weight's scales follow from its maxima
+    float *weight_scales;     // (num_weight_scales); NULL until known: from a scale file, or set by oct_plan_set_weight_scales. Owned
+    int num_weight_scales;    // 1 per tensor, or one an output channel
+};
+
+// Scales of the attention modules of a layer; each counts only where its flag is set.
+struct oct_attention_plan {
+    bool k_cache, v_cache, matmul_qk, matmul_av, softmax;
+    float k_cache_scale, v_cache_scale;
+    float matmul_qk_scales[2]; // q * head_dim^-0.5, and K
+    float matmul_av_scales[2]; // probabilities, and V
+    float softmax_scale;       // of its output
+};
+
+struct oct_layer_plan {
+    struct oct_linear_plan qkv_proj, o_proj, gate_up_proj, down_proj;
+    struct oct_attention_plan attention;
+};
+
+struct oct_plan {
+    float full_scale; // 240 or 448: where encoders saturate
+    int num_layers;
+    struct oct_layer_plan *layers; // (num_layers) owned
+    struct oct_linear_plan lm_head;
+};
+
+// Resolves the configuration: which modules are FP8, and the scales of their activations, from the scale file where it holds the module
+// (unless recalc_scales), else from the measurement (NULL only for methods that need none). quantize_kv false: k_cache and v_cache stay
+// bf16 (--kv-cache-dtype auto). A selected module without a measurement is an error that names it, unless
+// ignore_modules_wo_measures leaves it in bf16.
+oct_status oct_plan_build(const struct oct_quant_config *config, const struct oct_measurement *measurement, int num_layers, bool quantize_kv,
+                          struct oct_plan **out, oct_error *err);
+// Writes the scale files (JSON and NPZ) once weight scales are known; does nothing when they hold all of this already.
+oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_quant_config *config, const struct oct_measurement *measurement,
+                                 oct_error *err);
+
+// The plan of a linear module, NULL for the others.
+struct oct_linear_plan *oct_plan_linear(struct oct_plan *plan, enum oct_module module, int layer);
+
+// Computes and stores the weight scales of one linear from the maxima of its output rows: row_amax (out_features), each the exact
+// max |w| of the row in the weight's own precision. Does nothing when a scale file gave them already.
+void oct_plan_set_weight_scales(struct oct_linear_plan *linear, const float *row_amax, int out_features);
+
+void oct_plan_free(struct oct_plan *plan);

@@ -1,0 +1,69 @@
+// tokenizer.h: text to token ids and back, equal to Hugging Face tokenizers (spec tokenizers).
+#pragma once
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct oct_tokenizer; // immutable after loading; may be used by many threads at once
+
+// A vocabulary as a GGUF file holds it. Pointers are only read while loading.
+struct oct_vocabulary {
+    const char *model;        // "gpt2": byte-level BPE with merges; "llama": SentencePiece with scores
+    const char *pre;          // name of the pre-tokenizer, e.g. "smollm"; "" when absent
+    size_t num_tokens;
+    const char *const *tokens; // (num_tokens) bytes of each token, in GGUF's spelling
+    const size_t *lengths;    // (num_tokens)
+    const int32_t *types;     // (num_tokens) 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL: all normal
+    const float *scores;      // (num_tokens), SentencePiece only; else NULL
+    size_t num_merges;
+    const char *const *merges; // (num_merges) "left right"
+    const size_t *merge_lengths; // (num_merges)
+    int32_t bos_token_id, eos_token_id, unknown_token_id; // -1: none
+    int add_bos_token, add_eos_token, add_space_prefix;   // 0, 1, or -1 when the file does not say
+};
+
+oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out, oct_error *err);
+// Reads tokenizer.json, and tokenizer_config.json beside it where present. What is not supported is an error that names it.
+oct_status oct_tokenizer_from_directory(const char *directory, struct oct_tokenizer **out, oct_error *err);
+void oct_tokenizer_free(struct oct_tokenizer *tokenizer);
+
+size_t oct_tokenizer_vocab_size(const struct oct_tokenizer *tokenizer);
+// Bytes of a token as decode would give them for it alone are in oct_decode; this is its spelling in the vocabulary. NULL: no such id.
+const char *oct_tokenizer_token(const struct oct_tokenizer *tokenizer, int32_t id, size_t *length);
+int32_t oct_tokenizer_token_id(const struct oct_tokenizer *tokenizer, const char *token, size_t length); // -1: none
+bool oct_tokenizer_is_special(const struct oct_tokenizer *tokenizer, int32_t id);
+// The BOS and EOS strings that chat templates see; NULL when there is none.
+const char *oct_tokenizer_bos(const struct oct_tokenizer *tokenizer);
+const char *oct_tokenizer_eos(const struct oct_tokenizer *tokenizer);
+int32_t oct_tokenizer_eos_id(const struct oct_tokenizer *tokenizer); // -1: none
+
+struct oct_ids {
+    int32_t *data; // (count) owned; free() it
+    size_t count, capacity;
+};
+void oct_ids_append(struct oct_ids *ids, int32_t id);
+
+enum oct_encode_flags {
+    OCT_ENCODE_ADD_SPECIAL = 1, // BOS/EOS where the post-processor puts them
+    OCT_ENCODE_PLAIN = 2,       // special tokens in the text are ordinary text (for what a user wrote)
+};
+// Appends the ids of `length` bytes of text. Invalid UTF-8: each maximal bad part is read as U+FFFD.
+void oct_encode(const struct oct_tokenizer *tokenizer, const char *text, size_t length, int flags, struct oct_ids *ids);
+
+// The whole text of ids. Unknown ids are skipped.
+void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special_tokens, struct oct_buffer *text);
+
+// Streaming decode of one sequence: what a token adds, only whole UTF-8 characters, never changing what was given before; all parts
+// together (with the flush) equal oct_decode of all ids. Zero-initialise; free with oct_decode_stream_free.
+struct oct_decode_stream {
+    struct oct_ids ids;     // tokens whose text is not settled yet, with some before them for context
+    size_t emitted;         // bytes of oct_decode(ids) already given out
+    bool skip_special_tokens;
+};
+void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text);
+void oct_decode_stream_flush(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, struct oct_buffer *text);
+void oct_decode_stream_free(struct oct_decode_stream *stream);
