@@ -31,7 +31,7 @@ typedef struct oct_engine_options {
     int max_model_len;          // longest sequence in tokens; 0: the model's max_position_embeddings, as far as the KV blocks reach
     int max_num_seqs;           // sequences in one step; 0: 64
     int max_num_batched_tokens; // rows in one step; 0: 512
-    int block_size;             // tokens of a KV block, a multiple of 16; 0: 16
+    int block_size;             // tokens of a KV block, a multiple of 32; 0: 32
     size_t kv_cache_bytes;      // memory for KV blocks; 0: enough for max_num_seqs sequences, at most a quarter of free memory
     int threads;                // 0: the cores this process may use
     // Called now and then while the engine opens; `done` of `total` steps of `what`. Nonzero return: stop opening. May be NULL.

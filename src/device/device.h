@@ -43,7 +43,7 @@ struct oct_kv_layer {
 };
 
 struct oct_kv_shape {
-    int num_key_value_heads, head_dim, block_size, num_blocks; // block_size: a multiple of 16
+    int num_key_value_heads, head_dim, block_size, num_blocks; // block_size: a multiple of 32
 };
 
 // A batch of rows from several sequences. Rows of a sequence are contiguous, ascending in position.
