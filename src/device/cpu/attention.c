@@ -72,14 +72,15 @@ static void attend(const struct attention_task *task, int worker, struct item it
     float *queries = oct_scratch_reserve(&task->device->workers[worker],
                                          ((size_t)rows * (size_t)(2 * k_padded + channels) + (size_t)rows * stride) * sizeof(float) +
                                              OCT_MAX_TILE_ROWS * (size_t)shape->block_size * sizeof(float) + 256);
-    float *scores = queries + ((size_t)rows * (size_t)k_padded + 15) / 16 * 16;    // (rows, stride)
-    float *values = scores + (size_t)rows * stride;                                // (rows, channels)
-    char *packed = (char *)(values + (size_t)rows * (size_t)channels);             // a tile of queries, or of probabilities
+    float *scores = queries + ((size_t)rows * (size_t)k_padded + 15) / 16 * 16; // (rows, stride)
+    float *values = scores + (size_t)rows * stride;                             // (rows, channels)
+    char *packed = (char *)(values + (size_t)rows * (size_t)channels);          // a tile of queries, or of probabilities
     packed = (char *)(((uintptr_t)packed + 63) & ~(uintptr_t)63);
 
     float head_scale = 1 / sqrtf((float)head_dim);
     for (int row = 0; row < rows; row++) {
-        size_t at = (size_t)(item.begin + row / group) * (size_t)(task->num_heads + 2 * kv_heads) + (size_t)(item.head * group + row % group);
+        size_t at =
+            (size_t)(item.begin + row / group) * (size_t)(task->num_heads + 2 * kv_heads) + (size_t)(item.head * group + row % group);
         kernels->scale(task->qkv + at * (size_t)head_dim, head_dim, head_scale, queries + (size_t)row * (size_t)head_dim);
     }
 
@@ -88,11 +89,11 @@ static void attend(const struct attention_task *task, int worker, struct item it
         int count = rows - first < kernels->tile_rows ? rows - first : kernels->tile_rows;
         float *tile_scores = scores + (size_t)first * stride, *tile_values = values + (size_t)first * (size_t)channels;
 
-        pack(kernels, layer->dtype_k, &layer->matmul_q, layer->full_scale, queries + (size_t)first * (size_t)head_dim, (size_t)head_dim, count,
-             head_dim, k_padded, packed);
+        pack(kernels, layer->dtype_k, &layer->matmul_q, layer->full_scale, queries + (size_t)first * (size_t)head_dim, (size_t)head_dim,
+             count, head_dim, k_padded, packed);
         for (int token = 0; token < tokens; token += OCT_PANEL)
-            score_tile(packed, count, oct_k_panel(shape, layer, blocks[token / shape->block_size], item.head, token % shape->block_size), k_padded,
-                       tile_scores + token, stride, false);
+            score_tile(packed, count, oct_k_panel(shape, layer, blocks[token / shape->block_size], item.head, token % shape->block_size),
+                       k_padded, tile_scores + token, stride, false);
 
         for (int row = 0; row < count; row++) {
             int seen = task->batch->positions[item.begin + (first + row) / group] + 1;
@@ -133,7 +134,14 @@ void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, 
     float amax[256] = {0};
     int group = num_heads / shape->num_key_value_heads;
     struct attention_task task = {
-        .device = device, .shape = shape, .layer = layer, .batch = batch, .qkv = qkv, .out = out, .num_heads = num_heads, .group = group,
+        .device = device,
+        .shape = shape,
+        .layer = layer,
+        .batch = batch,
+        .qkv = qkv,
+        .out = out,
+        .num_heads = num_heads,
+        .group = group,
         .rows_per_item = group < ROWS_TOGETHER ? ROWS_TOGETHER / group : 1,
         .factor = layer->scale_k * (layer->matmul_q.fp8 ? layer->matmul_q.scale : 1),
         .softmax_amax = softmax_amax ? amax : NULL,

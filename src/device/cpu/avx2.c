@@ -105,25 +105,43 @@ INLINE void tile_f32_rows(int rows, const float *x, const float *panel, int k_pa
 
 static void tile_bf16(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     switch (rows) {
-    case 1: tile_bf16_rows(1, x, panel, k_padded, c, ldc, accumulate); break;
-    case 2: tile_bf16_rows(2, x, panel, k_padded, c, ldc, accumulate); break;
-    case 3: tile_bf16_rows(3, x, panel, k_padded, c, ldc, accumulate); break;
+    case 1:
+        tile_bf16_rows(1, x, panel, k_padded, c, ldc, accumulate);
+        break;
+    case 2:
+        tile_bf16_rows(2, x, panel, k_padded, c, ldc, accumulate);
+        break;
+    case 3:
+        tile_bf16_rows(3, x, panel, k_padded, c, ldc, accumulate);
+        break;
     }
 }
 
 static void tile_e4m3(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     switch (rows) {
-    case 1: tile_e4m3_rows(1, x, panel, k_padded, c, ldc, accumulate); break;
-    case 2: tile_e4m3_rows(2, x, panel, k_padded, c, ldc, accumulate); break;
-    case 3: tile_e4m3_rows(3, x, panel, k_padded, c, ldc, accumulate); break;
+    case 1:
+        tile_e4m3_rows(1, x, panel, k_padded, c, ldc, accumulate);
+        break;
+    case 2:
+        tile_e4m3_rows(2, x, panel, k_padded, c, ldc, accumulate);
+        break;
+    case 3:
+        tile_e4m3_rows(3, x, panel, k_padded, c, ldc, accumulate);
+        break;
     }
 }
 
 static void tile_f32(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     switch (rows) {
-    case 1: tile_f32_rows(1, x, panel, k_padded, c, ldc, accumulate); break;
-    case 2: tile_f32_rows(2, x, panel, k_padded, c, ldc, accumulate); break;
-    case 3: tile_f32_rows(3, x, panel, k_padded, c, ldc, accumulate); break;
+    case 1:
+        tile_f32_rows(1, x, panel, k_padded, c, ldc, accumulate);
+        break;
+    case 2:
+        tile_f32_rows(2, x, panel, k_padded, c, ldc, accumulate);
+        break;
+    case 3:
+        tile_f32_rows(3, x, panel, k_padded, c, ldc, accumulate);
+        break;
     }
 }
 

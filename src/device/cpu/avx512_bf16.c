@@ -112,7 +112,8 @@ INLINE void tile_e4m3_rows(int rows, const uint32_t *x, const uint8_t *panel, in
 #pragma GCC unroll 16
             for (int row = 0; row < rows; row++) acc[row][group] = _mm512_dpbf16_ps(acc[row][group], first, broadcast_pair(x + row));
 #pragma GCC unroll 16
-            for (int row = 0; row < rows; row++) acc[row][group] = _mm512_dpbf16_ps(acc[row][group], second, broadcast_pair(x + rows + row));
+            for (int row = 0; row < rows; row++)
+                acc[row][group] = _mm512_dpbf16_ps(acc[row][group], second, broadcast_pair(x + rows + row));
         }
     }
     tile_store(rows, acc, c, ldc);
@@ -135,11 +136,17 @@ INLINE void tile_f32_rows(int rows, const float *x, const float *panel, int k_pa
 // One copy of a tile function for each number of rows, so that all accumulators are registers.
 #define FOR_EACH_ROW_COUNT(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12)
 #define CASE_BF16(n)                                                                                                                       \
-    case n: tile_bf16_rows(n, x, panel, k_padded, c, ldc, accumulate); break;
+    case n:                                                                                                                                \
+        tile_bf16_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                         \
+        break;
 #define CASE_E4M3(n)                                                                                                                       \
-    case n: tile_e4m3_rows(n, x, panel, k_padded, c, ldc, accumulate); break;
+    case n:                                                                                                                                \
+        tile_e4m3_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                         \
+        break;
 #define CASE_F32(n)                                                                                                                        \
-    case n: tile_f32_rows(n, x, panel, k_padded, c, ldc, accumulate); break;
+    case n:                                                                                                                                \
+        tile_f32_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                          \
+        break;
 
 static void tile_bf16(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     switch (rows) { FOR_EACH_ROW_COUNT(CASE_BF16) }

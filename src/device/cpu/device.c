@@ -155,8 +155,13 @@ static void rope_rows(void *context, int worker, int begin, int end) {
 
 void oct_rope(struct oct_device *device, float *qkv, const int32_t *positions, int rows, int num_heads, int num_kv_heads, int head_dim,
               const float *cos_sin) {
-    struct row_task task = {.device = device, .ids = positions, .weight = cos_sin, .y = qkv, .stride = (num_heads + 2 * num_kv_heads) * head_dim,
-                            .num_heads = num_heads + num_kv_heads, .head_dim = head_dim};
+    struct row_task task = {.device = device,
+                            .ids = positions,
+                            .weight = cos_sin,
+                            .y = qkv,
+                            .stride = (num_heads + 2 * num_kv_heads) * head_dim,
+                            .num_heads = num_heads + num_kv_heads,
+                            .head_dim = head_dim};
     oct_pool_for(device->pool, rows, rows_at_a_time(task.stride), rope_rows, &task);
 }
 
@@ -173,6 +178,16 @@ static void silu_rows(void *context, int worker, int begin, int end) {
 void oct_silu_mul(struct oct_device *device, const float *gate_up, int rows, int size, float *y) {
     struct row_task task = {.device = device, .x = gate_up, .y = y, .size = size};
     oct_pool_for(device->pool, rows, rows_at_a_time(size), silu_rows, &task);
+}
+
+void oct_add(struct oct_device *device, const float *x, size_t n, float *y) {
+    (void)device;
+    for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+void oct_gather_rows(struct oct_device *device, const float *x, const int32_t *rows, int count, int size, float *y) {
+    (void)device;
+    for (int i = 0; i < count; i++) memcpy(y + (size_t)i * (size_t)size, x + (size_t)rows[i] * (size_t)size, (size_t)size * sizeof(float));
 }
 
 // The larger of two maxima; NaN wins.

@@ -49,9 +49,14 @@ static void round_for_store(const struct oct_kernels *kernels, const struct oct_
 // Puts element i of `values` at element `at` of a panel.
 static void put(enum oct_dtype dtype, char *panel, size_t at, const void *values, int i) {
     switch (dtype) {
-    case OCT_F32: ((float *)panel)[at] = ((const float *)values)[i]; break;
-    case OCT_BF16: ((uint16_t *)panel)[at] = ((const uint16_t *)values)[i]; break;
-    default: ((uint8_t *)panel)[at] = ((const uint8_t *)values)[i];
+    case OCT_F32:
+        ((float *)panel)[at] = ((const float *)values)[i];
+        break;
+    case OCT_BF16:
+        ((uint16_t *)panel)[at] = ((const uint16_t *)values)[i];
+        break;
+    default:
+        ((uint8_t *)panel)[at] = ((const uint8_t *)values)[i];
     }
 }
 
@@ -77,7 +82,8 @@ static void write_row(const struct write_task *task, int row, int block, int off
                 memset(channels + (size_t)offset * OCT_PANEL * element, 0, 4 * OCT_PANEL * element);
             }
             int first = part * OCT_PANEL, last = first + OCT_PANEL < head_dim ? first + OCT_PANEL : head_dim;
-            for (int i = first; i < last; i++) put(layer->dtype_v, channels, oct_panel_element(layer->dtype_v, offset, i - first), stored, i);
+            for (int i = first; i < last; i++)
+                put(layer->dtype_v, channels, oct_panel_element(layer->dtype_v, offset, i - first), stored, i);
         }
     }
 }

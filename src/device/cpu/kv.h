@@ -16,12 +16,14 @@ static inline size_t oct_v_head_bytes(const struct oct_kv_shape *shape, enum oct
 
 // The panel that holds K of 32 tokens from token `offset` of the block on; offset is a multiple of 32.
 static inline char *oct_k_panel(const struct oct_kv_shape *shape, const struct oct_kv_layer *layer, int block, int head, int offset) {
-    return (char *)layer->k + ((size_t)block * (size_t)shape->num_key_value_heads + (size_t)head) * oct_k_head_bytes(shape, layer->dtype_k) +
+    return (char *)layer->k +
+           ((size_t)block * (size_t)shape->num_key_value_heads + (size_t)head) * oct_k_head_bytes(shape, layer->dtype_k) +
            (size_t)(offset / OCT_PANEL) * oct_panel_bytes(layer->dtype_k, oct_k_padded(shape->head_dim));
 }
 
 // The panel that holds 32 channels, from channel 32 * part on, of V of a whole block.
 static inline char *oct_v_panel(const struct oct_kv_shape *shape, const struct oct_kv_layer *layer, int block, int head, int part) {
-    return (char *)layer->v + ((size_t)block * (size_t)shape->num_key_value_heads + (size_t)head) * oct_v_head_bytes(shape, layer->dtype_v) +
+    return (char *)layer->v +
+           ((size_t)block * (size_t)shape->num_key_value_heads + (size_t)head) * oct_v_head_bytes(shape, layer->dtype_v) +
            (size_t)part * oct_panel_bytes(layer->dtype_v, shape->block_size);
 }

@@ -86,13 +86,17 @@ float oct_linear_weight(const struct oct_linear *linear, int out, int in) {
     const void *panel = panel_at(linear, out / OCT_PANEL);
     size_t element = oct_panel_element(linear->dtype, in, out % OCT_PANEL);
     switch (linear->dtype) {
-    case OCT_F32: return ((const float *)panel)[element];
-    case OCT_BF16: return oct_bf16_to_f32(((const uint16_t *)panel)[element]);
-    default: return oct_e4m3_to_f32(((const uint8_t *)panel)[element]);
+    case OCT_F32:
+        return ((const float *)panel)[element];
+    case OCT_BF16:
+        return oct_bf16_to_f32(((const uint16_t *)panel)[element]);
+    default:
+        return oct_e4m3_to_f32(((const uint8_t *)panel)[element]);
     }
 }
 
-// --- the product --------------------------------------------------------------------------------------------------------------------------
+// --- the product
+// --------------------------------------------------------------------------------------------------------------------------
 
 // From this many tiles on, an E4M3 panel is decoded once for all of them.
 enum { DECODE_ONCE_TILES = 3 };
@@ -136,7 +140,8 @@ static void pack_tiles(void *context, int worker, int begin, int end) {
             kernels->quantize(rounded, rows * (int)k, linear->input_inv_scale, linear->full_scale);
             x = rounded;
         }
-        (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded, packed_tile(product, tile));
+        (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded,
+                                                                            packed_tile(product, tile));
     }
 }
 
@@ -147,7 +152,8 @@ static void multiply_panels(void *context, int worker, int begin, int end) {
     float c[OCT_MAX_TILE_ROWS * OCT_PANEL] __attribute__((aligned(64)));
     int tiles = tile_count(product);
     bool decode_once = linear->dtype == OCT_E4M3 && kernels->decode_panel && tiles >= DECODE_ONCE_TILES;
-    void *decoded = decode_once ? oct_scratch_reserve(&product->device->workers[worker], oct_panel_bytes(OCT_BF16, product->k_padded)) : NULL;
+    void *decoded =
+        decode_once ? oct_scratch_reserve(&product->device->workers[worker], oct_panel_bytes(OCT_BF16, product->k_padded)) : NULL;
     for (int panel = begin; panel < end; panel++) {
         const void *weights = panel_at(linear, panel);
         int first = panel * OCT_PANEL, left = linear->out_features - first, channels = left < OCT_PANEL ? left : OCT_PANEL;
@@ -163,15 +169,20 @@ static void multiply_panels(void *context, int worker, int begin, int end) {
             int rows = rows_of_tile(product, tile);
             multiply(packed_tile(product, tile), rows, weights, product->k_padded, c, OCT_PANEL, false);
             float *y = product->y + (size_t)tile * (size_t)kernels->tile_rows * (size_t)linear->out_features + first;
-            kernels->finish(c, rows, channels, linear->scales ? linear->scales + first : NULL, linear->bias ? linear->bias + first : NULL, y,
-                            (size_t)linear->out_features, product->add);
+            kernels->finish(c, rows, channels, linear->scales ? linear->scales + first : NULL, linear->bias ? linear->bias + first : NULL,
+                            y, (size_t)linear->out_features, product->add);
         }
     }
 }
 
 void oct_linear_forward(struct oct_device *device, const struct oct_linear *linear, const float *x, int rows, float *y, bool add) {
     if (rows <= 0) return;
-    struct product product = {.device = device, .linear = linear, .x = x, .y = y, .rows = rows, .add = add,
+    struct product product = {.device = device,
+                              .linear = linear,
+                              .x = x,
+                              .y = y,
+                              .rows = rows,
+                              .add = add,
                               .k_padded = oct_k_padded(linear->in_features),
                               .x_bytes = linear->dtype == OCT_F32 ? sizeof(float) : device->kernels->x_bytes};
     product.packed = oct_scratch_reserve(&device->shared, (size_t)rows * (size_t)product.k_padded * product.x_bytes);

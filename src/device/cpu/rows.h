@@ -172,8 +172,8 @@ static float row_amax(const float *x, int n) {
     return poison != poison ? poison : largest;
 }
 
-static void row_finish(const float *restrict c, int rows, int n, const float *restrict scales, const float *restrict bias, float *restrict y,
-                       size_t ldy, bool add) {
+static void row_finish(const float *restrict c, int rows, int n, const float *restrict scales, const float *restrict bias,
+                       float *restrict y, size_t ldy, bool add) {
     for (int row = 0; row < rows; row++, c += OCT_PANEL, y += ldy) {
         float values[OCT_PANEL];
         for (int i = 0; i < OCT_PANEL; i++) values[i] = c[i];
@@ -188,5 +188,5 @@ static void row_finish(const float *restrict c, int rows, int n, const float *re
 }
 
 #define ROW_KERNELS                                                                                                                        \
-    .finish = row_finish, .quantize = row_quantize, .encode = row_encode, .round_bf16 = row_round_bf16, .scale = row_scale,                 \
+    .finish = row_finish, .quantize = row_quantize, .encode = row_encode, .round_bf16 = row_round_bf16, .scale = row_scale,                \
     .rms_norm = row_rms_norm, .rotate = row_rotate, .silu_mul = row_silu_mul, .softmax = row_softmax, .amax = row_amax

@@ -98,7 +98,7 @@ static float softmax(float *x, int n, float factor) {
     for (int i = 0; i < n; i++) sum += x[i] = expf(x[i] * factor - largest);
     for (int i = 0; i < n; i++) {
         x[i] /= sum;
-        if (x[i] > best) best = x[i];
+        if (!(x[i] <= best)) best = x[i]; // NaN is taken over
     }
     return best;
 }
