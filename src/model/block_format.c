@@ -87,14 +87,29 @@ void oct_decode_row(enum oct_dtype dtype, const uint8_t *bytes, size_t count, fl
     OCT_CHECK(count % oct_dtype_block_elements(dtype) == 0);
     if (count == 0) return;
     switch (dtype) {
-    case OCT_F32: memcpy(out, bytes, count * sizeof *out); return;
-    case OCT_F16: decode_f16(bytes, count, out); return;
-    case OCT_BF16: decode_bf16(bytes, count, out); return;
-    case OCT_Q8_0: decode_q8_0(bytes, count, out); return;
-    case OCT_Q4_0: decode_q4_0(bytes, count, out); return;
-    case OCT_Q4_1: decode_q4_1(bytes, count, out); return;
-    case OCT_Q6_K: decode_q6_k(bytes, count, out); return;
-    case OCT_E4M3: break;
+    case OCT_F32:
+        memcpy(out, bytes, count * sizeof *out);
+        return;
+    case OCT_F16:
+        decode_f16(bytes, count, out);
+        return;
+    case OCT_BF16:
+        decode_bf16(bytes, count, out);
+        return;
+    case OCT_Q8_0:
+        decode_q8_0(bytes, count, out);
+        return;
+    case OCT_Q4_0:
+        decode_q4_0(bytes, count, out);
+        return;
+    case OCT_Q4_1:
+        decode_q4_1(bytes, count, out);
+        return;
+    case OCT_Q6_K:
+        decode_q6_k(bytes, count, out);
+        return;
+    case OCT_E4M3:
+        break;
     }
     OCT_CHECK(!"a row format of a checkpoint");
 }

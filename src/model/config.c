@@ -297,7 +297,8 @@ static oct_status check_numbers(const char *name, const struct oct_model_config 
             return oct_fail(err, OCT_CORRUPT, "%s: %s: %g to %g expected, %g found", name, ranges[i].field, ranges[i].least, ranges[i].most,
                             ranges[i].value);
     if (llama3 && rope->high_freq_factor == rope->low_freq_factor)
-        return oct_fail(err, OCT_CORRUPT, "%s: rope high_freq_factor: more than low_freq_factor (%g) expected", name, rope->low_freq_factor);
+        return oct_fail(err, OCT_CORRUPT, "%s: rope high_freq_factor: more than low_freq_factor (%g) expected", name,
+                        rope->low_freq_factor);
     return OCT_OK;
 }
 

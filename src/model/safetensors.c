@@ -12,7 +12,7 @@ static const struct element_type {
     const char *name;
     size_t bytes;
 } element_types[] = {
-    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F64", 8}, {"I64", 8}, {"I32", 4},     {"I16", 2},     {"I8", 1},
+    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F64", 8}, {"I64", 8},  {"I32", 4},     {"I16", 2},     {"I8", 1},
     {"U64", 8}, {"U32", 4}, {"U16", 2},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
 };
 
@@ -44,7 +44,8 @@ static oct_status read_entry(const char *path, const json_t *fields, const uint8
 
     entry->num_dims = read_integers(json_object_get(fields, "shape"), OCT_SAFETENSORS_MAX_DIMS, entry->shape);
     if (entry->num_dims < 0)
-        return oct_fail(err, OCT_CORRUPT, "%s: tensor %s: a shape of at most %d sizes expected", path, entry->name, OCT_SAFETENSORS_MAX_DIMS);
+        return oct_fail(err, OCT_CORRUPT, "%s: tensor %s: a shape of at most %d sizes expected", path, entry->name,
+                        OCT_SAFETENSORS_MAX_DIMS);
     size_t size = type->bytes;
     for (int i = 0; i < entry->num_dims; i++)
         if (__builtin_mul_overflow(size, (size_t)entry->shape[i], &size))
@@ -82,8 +83,7 @@ static oct_status check_cover(const char *path, struct oct_safetensors *file, co
     const uint8_t *end = data;
     for (size_t i = 0; i < file->num_entries; i++) {
         const struct oct_safetensors_entry *entry = file->entries + i;
-        if (entry->data < end)
-            return oct_fail(err, OCT_CORRUPT, "%s: tensors %s and %s overlap", path, entry[-1].name, entry->name);
+        if (entry->data < end) return oct_fail(err, OCT_CORRUPT, "%s: tensors %s and %s overlap", path, entry[-1].name, entry->name);
         if (entry->data > end)
             return oct_fail(err, OCT_CORRUPT, "%s: %zu bytes before tensor %s belong to no tensor", path, (size_t)(entry->data - end),
                             entry->name);
