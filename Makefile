@@ -34,7 +34,7 @@ test: prepare-test model $(BUILD)/build.ninja build-clang/build.ninja
 	@echo "==> testing ..."
 	@rm -f $(BUILD)/meson-logs/testlog* $(BUILD)/meson-logs/*.pytest.xml
 	@meson test -C $(BUILD) --no-rebuild --num-processes $(JOBS) </dev/null; status=$$?; \
-	  python3 tools/test_summary.py $(BUILD) && exit $$status
+	  $(PYTHON) tools/test_summary.py $(BUILD) && exit $$status
 
 model: prepare
 	@PYTHON=$(PYTHON) tools/fetch_model.sh
