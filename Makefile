@@ -40,6 +40,7 @@ model: prepare
 	@PYTHON=$(PYTHON) tools/fetch_model.sh
 
 demo: all model
+	@tools/setup.sh demo
 	@tools/demo.sh
 
 format:

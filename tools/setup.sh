@@ -1,14 +1,15 @@
 #!/bin/sh
-# Prepares a machine: `tools/setup.sh build` gets what compiling needs, `tools/setup.sh test` also what testing needs: Debian packages,
-# and in .deps a Python environment and the HTTP parser. Whatever is there already is left alone, so a second run takes a blink.
+# Prepares a machine: `tools/setup.sh build` gets what compiling needs, `demo` and `test` also what those need: Debian packages, and in
+# .deps a Python environment and the HTTP parser. Whatever is there already is left alone, so a second run takes a blink.
 set -eu
 
 build_packages="meson ninja-build pkgconf gcc libc6-dev libjansson-dev libpcre2-dev libutf8proc-dev libzip-dev libevent-dev
     libcmocka-dev python3-venv"
-test_packages="clang clang-format libclang-rt-14-dev valgrind curl"
+demo_packages="curl"
+test_packages="$demo_packages clang clang-format libclang-rt-14-dev valgrind"
 
 usage() {
-    echo "usage: tools/setup.sh build|test" >&2
+    echo "usage: tools/setup.sh build|demo|test" >&2
     exit 2
 }
 
@@ -61,6 +62,7 @@ cd "$(dirname "$0")/.."
 [ $# -eq 1 ] || usage
 case $1 in
 build) packages=$build_packages ;;
+demo) packages="$build_packages $demo_packages" ;;
 test) packages="$build_packages $test_packages" ;;
 *) usage ;;
 esac
