@@ -134,7 +134,7 @@ static void penalties_follow_their_definitions(void **state) {
     (void)state;
     const int32_t tokens[] = {1, 4, 4, 4, 7}; // prompt: 1; output: 4 three times, 7 once
     struct oct_sampling greedy = at_temperature(0);
-    const float logits[VOCAB] = {[1] = 4.0f, [4] = 3.9f, [7] = 3.8f, [9] = 2.5f};
+    const float logits[VOCAB] = {[1] = 4.0f, [4] = 3.9f, [7] = 3.8f, [9] = 2.6f};
     assert_int_equal(sample(&greedy, logits, tokens, 5), 1);
 
     struct oct_sampling presence = greedy; // 4: 2.4, 7: 2.3; the prompt does not count
@@ -152,6 +152,14 @@ static void penalties_follow_their_definitions(void **state) {
     assert_int_equal(sample(&repetition, logits, tokens, 5), 9);
     const float negative[VOCAB] = {-9, -1.0f, -9, -9, -1.1f, -9, -9, -1.2f, -9, -1.9f};
     assert_int_equal(sample(&repetition, negative, tokens, 5), 9);
+
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB); // what was counted for one sequence is forgotten for the next
+    int32_t token;
+    for (int i = 0; i < 2; i++) {
+        assert_true(oct_sampler_sample(sampler, &frequency, without_prompt, tokens, 1, 2, &token, NULL));
+        assert_int_equal(token, 7);
+    }
+    oct_sampler_free(sampler);
 
     struct oct_sampling reward = greedy; // negative penalties encourage
     reward.frequency_penalty = -0.1f;

@@ -192,6 +192,29 @@ static void the_first_come_is_never_the_one_preempted(void **state) {
     assert_same_as_alone(&second);
 }
 
+static void a_preempted_sequence_comes_back_before_those_that_never_ran(void **state) {
+    (void)state;
+    struct toy_llama toy;
+    struct oct_scheduler *scheduler = open_scheduler(&toy, MAX_LEN / BLOCK, 2, 64);
+    struct timeline first = timeline(1, 60, 40), preempted = timeline(2, 60, 40), waiting = timeline(3, 60, 10);
+    add(scheduler, &first);
+    add(scheduler, &preempted);
+    add(scheduler, &waiting);
+    struct oct_scheduler_stats stats;
+    do {
+        step(scheduler);
+        oct_scheduler_get_stats(scheduler, &stats);
+    } while (stats.preemptions == 0);
+    while (first.num_output < 40) step(scheduler);
+    step(scheduler);
+    assert_int_equal(oct_scheduler_has_work(scheduler), true);
+    assert_true(oct_sequence_admitted_at(waiting.sequence) == 0);
+    run(scheduler);
+    close_scheduler(&toy, scheduler);
+    assert_same_as_alone(&preempted);
+    assert_same_as_alone(&waiting);
+}
+
 static void a_sequence_waits_until_blocks_for_its_prompt_are_free(void **state) {
     (void)state;
     struct toy_llama toy;
@@ -354,6 +377,7 @@ int main(void) {
         cmocka_unit_test(decoding_sequences_do_not_wait_for_a_long_prompt),
         cmocka_unit_test(preemption_does_not_change_tokens),
         cmocka_unit_test(the_first_come_is_never_the_one_preempted),
+        cmocka_unit_test(a_preempted_sequence_comes_back_before_those_that_never_ran),
         cmocka_unit_test(a_sequence_waits_until_blocks_for_its_prompt_are_free),
         cmocka_unit_test(sequences_stop_at_stop_tokens_max_tokens_and_max_model_len),
         cmocka_unit_test(removing_a_sequence_returns_its_blocks_and_leaves_the_others_alone),
