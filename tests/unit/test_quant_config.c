@@ -174,7 +174,7 @@ static void modules_are_selected_as_inc_selects_them(void **state) {
         json_decref(config_json);
         free(text);
     }
-    print_message("%zu decisions\n", compared);
+    print_message("# %zu decisions\n", compared);
     assert_true(compared > 1000);
     json_decref(root);
 }

@@ -48,7 +48,7 @@ static void every_activation_scale_equals_the_cards(void **state) {
             }
         }
     }
-    print_message("%zu scales\n", compared);
+    print_message("# %zu scales\n", compared);
     json_decref(root);
 }
 
@@ -88,7 +88,7 @@ static void every_weight_scale_equals_the_cards(void **state) {
                 }
             }
         }
-    print_message("%zu scales\n", compared);
+    print_message("# %zu scales\n", compared);
     assert_true(compared > 300);
     json_decref(root);
 }
@@ -118,7 +118,7 @@ static void every_weight_byte_equals_inc(void **state) {
             }
         }
     }
-    print_message("%zu bytes\n", compared);
+    print_message("# %zu bytes\n", compared);
     assert_true(compared > 50000);
     json_decref(root);
 }
