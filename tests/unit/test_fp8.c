@@ -1,6 +1,6 @@
 // FP8 module by module on equal inputs: linears against Intel Neural Compressor's (weight bytes and outputs), attention against a plain
 // double-precision reading of the numerics contract.
-#include "golden.h"
+#include "golden_data.h"
 
 #include "base/memory.h"
 #include "device/device.h"

@@ -1,7 +1,7 @@
 // The whole default model in FP8, where it was fetched: with the oracle's measurement, the distance to the unquantized model must be the
 // oracle's (Intel Neural Compressor's arithmetic, tests/golden/inc/llama_oracle). Two FP8 runs are not compared with each other: a last-bit
 // difference before a rounding flips it, and two correct implementations differ from each other as much as from the reference.
-#include "golden.h"
+#include "golden_data.h"
 #include "llama_harness.h"
 
 #include "base/buffer.h"
