@@ -155,7 +155,7 @@ static char *describe(const struct oct_engine *engine) {
 static oct_status open_parts(struct oct_engine *engine, const oct_engine_options *options, const char *path,
                              const struct oct_checkpoint *checkpoint, oct_error *err) {
     const struct oct_model_config *config = oct_checkpoint_config(checkpoint);
-    struct limits limits;
+    struct limits limits = {0};
     OCT_TRY(read_limits(options, config, &limits, err));
     OCT_TRY(oct_text_source_open(checkpoint, path, options->chat_template, &engine->text, err));
     OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));

@@ -39,11 +39,17 @@ static struct oct_plan *unit_scale_kv_plan(int num_layers) {
     return plan;
 }
 
+// Where a scale file holds every module, the measurement is not needed, and its absence only told when the plan misses it.
 static oct_status open_plan(struct oct_quantization *quantization, int num_layers, oct_error *err) {
     const struct oct_quant_config *config = quantization->config;
-    bool unit_scale = oct_quant_config_rule(config, false).rounding == OCT_ROUND_UNIT;
-    if (!unit_scale) OCT_TRY(oct_measurement_read(config, num_layers, &quantization->measurement, err));
-    return oct_plan_build(config, quantization->measurement, num_layers, quantization->fp8_kv, &quantization->plan, err);
+    oct_error missing = {OCT_OK, ""};
+    if (!oct_scale_method_find(config->scale_method)->fixed) {
+        oct_status status = oct_measurement_read(config, num_layers, &quantization->measurement, &missing);
+        if (status != OCT_OK && status != OCT_NOT_FOUND) return oct_fail(err, status, "%s", missing.message);
+    }
+    oct_status status = oct_plan_build(config, quantization->measurement, num_layers, quantization->fp8_kv, &quantization->plan, err);
+    if (status == OCT_NOT_FOUND && missing.code != OCT_OK) return oct_fail(err, missing.code, "%s", missing.message);
+    return status;
 }
 
 static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
