@@ -29,4 +29,5 @@ int64_t oct_gguf_floats(const struct oct_gguf *gguf, const char *key, float **ou
 oct_status oct_gguf_model_config(const struct oct_gguf *gguf, struct oct_model_config *out, oct_error *err);
 size_t oct_gguf_num_tensors(const struct oct_gguf *gguf);
 // The i-th tensor under its Hugging Face name; `out` is filled. Tensors of other types are an error that names tensor and type.
-oct_status oct_gguf_tensor(const struct oct_gguf *gguf, const struct oct_model_config *config, size_t i, struct oct_tensor *out, oct_error *err);
+oct_status oct_gguf_tensor(const struct oct_gguf *gguf, const struct oct_model_config *config, size_t i, struct oct_tensor *out,
+                           oct_error *err);
