@@ -1,5 +1,6 @@
 #include "cli/engine_flags.h"
 
+#include "base/file.h"
 #include "cli/progress_bar.h"
 #include "quant/quant_config.h"
 
@@ -10,7 +11,7 @@
 
 #define FIELD(name) offsetof(struct oct_engine_flags, name)
 
-const struct oct_flag oct_engine_flag_table[] = {
+const struct oct_flag oct_model_flag_table[] = {
     {.name = "dtype",
      .type = OCT_FLAG_CHOICE,
      .offset = FIELD(dtype),
@@ -34,6 +35,27 @@ const struct oct_flag oct_engine_flag_table[] = {
      .offset = FIELD(quant_config),
      .metavar = "FILE",
      .help = "INC's JSON configuration; the environment variable QUANT_CONFIG names it otherwise"},
+    {.name = "threads",
+     .short_name = "t",
+     .type = OCT_FLAG_INT,
+     .offset = FIELD(threads),
+     .min = 0,
+     .max = 1024,
+     .initial = "0",
+     .help = "0: the cores this process may use"},
+    {.name = "tensor-parallel-size",
+     .short_name = "tp",
+     .alias = "tensor-paralel-size",
+     .type = OCT_FLAG_INT,
+     .offset = FIELD(tensor_parallel_size),
+     .min = 1,
+     .max = 1024,
+     .initial = "1",
+     .help = "ranks that share the model; 1 in this version"},
+    {0},
+};
+
+const struct oct_flag oct_engine_flag_table[] = {
     {.name = "max-model-len",
      .type = OCT_FLAG_COUNT,
      .offset = FIELD(max_model_len),
@@ -58,31 +80,14 @@ const struct oct_flag oct_engine_flag_table[] = {
     {.name = "block-size",
      .type = OCT_FLAG_INT,
      .offset = FIELD(block_size),
-     .min = 16,
+     .min = 32,
      .max = 4096,
-     .initial = "16",
-     .help = "tokens in a KV block, a multiple of 16"},
+     .initial = "32",
+     .help = "tokens in a KV block, a multiple of 32"},
     {.name = "kv-cache-memory-bytes",
      .type = OCT_FLAG_BYTES,
      .offset = FIELD(kv_cache_bytes),
      .help = "memory for KV blocks (default: enough for max-num-seqs sequences, at most a quarter of free memory)"},
-    {.name = "threads",
-     .short_name = "t",
-     .type = OCT_FLAG_INT,
-     .offset = FIELD(threads),
-     .min = 0,
-     .max = 1024,
-     .initial = "0",
-     .help = "0: the cores this process may use"},
-    {.name = "tensor-parallel-size",
-     .short_name = "tp",
-     .alias = "tensor-paralel-size",
-     .type = OCT_FLAG_INT,
-     .offset = FIELD(tensor_parallel_size),
-     .min = 1,
-     .max = 1024,
-     .initial = "1",
-     .help = "ranks that share the model; 1 in this version"},
     {.name = "chat-template",
      .type = OCT_FLAG_STRING,
      .offset = FIELD(chat_template),
@@ -105,6 +110,8 @@ const struct oct_flag oct_ignored_flag_table[] = {
     IGNORED_BOOL("use-v2-block-manager"),
     IGNORED_BOOL("use-padding-aware-scheduling"),
     IGNORED_BOOL("disable-log-requests"),
+    IGNORED_BOOL("disable-log-stats"),
+    IGNORED_BOOL("disable-fastapi-docs"),
     IGNORED_BOOL("disable-frontend-multiprocessing"),
     IGNORED_TEXT("weights-load-device"),
     IGNORED_TEXT("gpu-memory-utilization"),
@@ -116,6 +123,8 @@ const struct oct_flag oct_ignored_flag_table[] = {
     IGNORED_TEXT("download-dir"),
     IGNORED_TEXT("tokenizer-mode"),
     IGNORED_TEXT("device"),
+    IGNORED_TEXT("generation-config"),
+    IGNORED_TEXT("uvicorn-log-level"),
     {0},
 };
 
@@ -123,16 +132,17 @@ oct_status oct_engine_flags_check(const struct oct_engine_flags *flags, oct_erro
     if (flags->tensor_parallel_size != 1)
         return oct_fail(err, OCT_UNSUPPORTED, "--tensor-parallel-size: 1 expected, %d found: this version runs a model in one process",
                         flags->tensor_parallel_size);
-    if (flags->block_size % 16)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "--block-size: a multiple of 16 expected, %d found", flags->block_size);
+    if (flags->block_size % 32)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--block-size: a multiple of 32 expected, %d found", flags->block_size);
     return OCT_OK;
 }
 
-oct_status oct_engine_flags_open(const struct oct_engine_flags *flags, const char *model, oct_engine **out, oct_error *err) {
-    OCT_TRY(oct_engine_flags_check(flags, err));
-    struct oct_progress_bar bar;
-    oct_progress_bar_start(&bar);
-    oct_engine_options options = {
+enum oct_dtype oct_engine_flags_compute(const struct oct_engine_flags *flags) {
+    return strcmp(flags->dtype, "float32") == 0 ? OCT_F32 : OCT_BF16;
+}
+
+oct_engine_options oct_engine_flags_options(const struct oct_engine_flags *flags, const char *model) {
+    return (oct_engine_options){
         .model = model,
         .dtype = flags->dtype,
         .quantization = flags->quantization,
@@ -145,9 +155,16 @@ oct_status oct_engine_flags_open(const struct oct_engine_flags *flags, const cha
         .block_size = flags->block_size,
         .kv_cache_bytes = flags->kv_cache_bytes,
         .threads = flags->threads,
-        .progress = oct_progress_bar_report,
-        .progress_context = &bar,
     };
+}
+
+oct_status oct_engine_flags_open(const struct oct_engine_flags *flags, const char *model, oct_engine **out, oct_error *err) {
+    OCT_TRY(oct_engine_flags_check(flags, err));
+    struct oct_progress_bar bar;
+    oct_progress_bar_start(&bar);
+    oct_engine_options options = oct_engine_flags_options(flags, model);
+    options.progress = oct_progress_bar_report;
+    options.progress_context = &bar;
     oct_status status = oct_engine_open(&options, out, err);
     oct_progress_bar_clear(&bar);
     return status;
@@ -159,7 +176,7 @@ static void say_where_measurements_are(const struct oct_engine_flags *flags) {
     if (!path || !*path || oct_quant_config_load(path, &config, NULL) != OCT_OK) return;
     if (config->mode == OCT_QUANT_MEASURE) {
         char *file = oct_quant_config_file(config, "", 0, 1, ".npz");
-        fprintf(stderr, "Measurements: %s\n", file);
+        if (oct_path_exists(file)) fprintf(stderr, "Measurements: %s\n", file);
         free(file);
     }
     oct_quant_config_free(config);

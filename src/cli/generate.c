@@ -133,6 +133,7 @@ const struct oct_command oct_command_generate = {
     .options_size = sizeof(struct generate_options),
     .groups = {{"Prompt and output", flags, 0},
                {"Sampling", oct_sampling_flag_table, FIELD(sampling)},
+               {"Model", oct_model_flag_table, FIELD(engine)},
                {"Engine", oct_engine_flag_table, FIELD(engine)},
                {"Accepted without effect", oct_ignored_flag_table, FIELD(ignored)}},
     .run = run,
