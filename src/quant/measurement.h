@@ -14,7 +14,7 @@ struct oct_module_measurement {
     bool seen;
     float inputs[4], outputs[2]; // running max |x|
     int num_inputs, num_outputs;
-    float weight;                // max |w| of a linear's weight, or -1
+    float weight; // max |w| of a linear's weight, or -1
 };
 
 struct oct_measurement {

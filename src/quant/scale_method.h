@@ -21,6 +21,18 @@ struct oct_scale_rule {
     float backoff; // 0.25 activations, 0.5 weights
 };
 
+// INC's named scale methods: a rule for activations and one for weights (the profile is left gaudi2: set it).
+struct oct_scale_method {
+    const char *name;
+    struct oct_scale_rule weight, activation;
+    bool fixed;              // both rules ignore the maxima: no measurement is needed
+    const char *unsupported; // NULL, or why Octavo cannot use it
+};
+enum { OCT_NUM_SCALE_METHODS = 13 };
+extern const struct oct_scale_method oct_scale_methods[OCT_NUM_SCALE_METHODS]; // in INC's order
+// NULL when there is no method of that (upper-case) name.
+const struct oct_scale_method *oct_scale_method_find(const char *name);
+
 // scale of a tensor whose max |x| is amax (first rounded to bf16).
 float oct_scale(const struct oct_scale_rule *rule, float amax);
 

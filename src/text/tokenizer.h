@@ -12,21 +12,22 @@ struct oct_tokenizer; // immutable after loading; may be used by many threads at
 
 // A vocabulary as a GGUF file holds it. Pointers are only read while loading.
 struct oct_vocabulary {
-    const char *model;        // "gpt2": byte-level BPE with merges; "llama": SentencePiece with scores
-    const char *pre;          // name of the pre-tokenizer, e.g. "smollm"; "" when absent
+    const char *model; // "gpt2": byte-level BPE with merges; "llama": SentencePiece with scores
+    const char *pre;   // name of the pre-tokenizer, e.g. "smollm"; "" when absent
     size_t num_tokens;
     const char *const *tokens; // (num_tokens) bytes of each token, in GGUF's spelling
-    const size_t *lengths;    // (num_tokens)
-    const int32_t *types;     // (num_tokens) 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL: all normal
-    const float *scores;      // (num_tokens), SentencePiece only; else NULL
+    const size_t *lengths;     // (num_tokens)
+    const int32_t *types;      // (num_tokens) 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL: all normal
+    const float *scores;       // (num_tokens), SentencePiece only; else NULL
     size_t num_merges;
-    const char *const *merges; // (num_merges) "left right"
-    const size_t *merge_lengths; // (num_merges)
+    const char *const *merges;                            // (num_merges) "left right"
+    const size_t *merge_lengths;                          // (num_merges)
     int32_t bos_token_id, eos_token_id, unknown_token_id; // -1: none
     int add_bos_token, add_eos_token, add_space_prefix;   // 0, 1, or -1 when the file does not say
 };
 
-oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out, oct_error *err);
+oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out,
+                                         oct_error *err);
 // Reads tokenizer.json, and tokenizer_config.json beside it where present. What is not supported is an error that names it.
 oct_status oct_tokenizer_from_directory(const char *directory, struct oct_tokenizer **out, oct_error *err);
 void oct_tokenizer_free(struct oct_tokenizer *tokenizer);
@@ -60,8 +61,8 @@ void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_
 // Streaming decode of one sequence: what a token adds, only whole UTF-8 characters, never changing what was given before; all parts
 // together (with the flush) equal oct_decode of all ids. Zero-initialise; free with oct_decode_stream_free.
 struct oct_decode_stream {
-    struct oct_ids ids;     // tokens whose text is not settled yet, with some before them for context
-    size_t emitted;         // bytes of oct_decode(ids) already given out
+    struct oct_ids ids; // tokens whose text is not settled yet, with some before them for context
+    size_t emitted;     // bytes of oct_decode(ids) already given out
     bool skip_special_tokens;
 };
 void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text);
