@@ -75,7 +75,8 @@ static void assert_linear_equals(const struct golden_file *golden, const char *m
     for (int o = 0; o < out; o++)
         for (int i = 0; i < in; i++) {
             float found = oct_linear_weight(&linear, o, i), expected = oct_e4m3_to_f32(bytes[i * out + o]);
-            if (memcmp(&found, &expected, sizeof found)) fail_msg("%s: weight [%d][%d]: %g expected, %g found", module, o, i, expected, found);
+            if (memcmp(&found, &expected, sizeof found))
+                fail_msg("%s: weight [%d][%d]: %g expected, %g found", module, o, i, expected, found);
         }
     float *found = oct_alloc((size_t)(rows * out), sizeof *found, "y");
     oct_linear_forward(device, &linear, x, rows, found, false);
@@ -85,7 +86,8 @@ static void assert_linear_equals(const struct golden_file *golden, const char *m
         for (int o = 0; o < out; o++) {
             double expected = y[row * out + o], difference = fabs(found[row * out + o] - expected);
             // Relative to the row: float32 sums of terms that cancel keep the terms' precision, not the sum's.
-            if (!(difference <= 1e-5 * largest)) fail_msg("%s: y[%d][%d]: %.9g expected, %.9g found", module, row, o, expected, found[row * out + o]);
+            if (!(difference <= 1e-5 * largest))
+                fail_msg("%s: y[%d][%d]: %.9g expected, %.9g found", module, row, o, expected, found[row * out + o]);
         }
     }
     oct_linear_free(device, &linear);
@@ -97,8 +99,9 @@ static void assert_linear_equals(const struct golden_file *golden, const char *m
 
 static void linears_have_incs_bytes_and_outputs(void **state) {
     (void)state;
-    static const char *const files[] = {"GAUDI2_MAXABS_HW", "GAUDI2_MAXABS_POW2", "GAUDI3_MAXABS_HW", "GAUDI3_MAXABS_POW2",
-                                        "GAUDI3_ACT_MAXABS_HW_WEIGHTS_PCS_MAXABS_POW2", "GAUDI3_UNIT_SCALE"};
+    static const char *const files[] = {
+        "GAUDI2_MAXABS_HW", "GAUDI2_MAXABS_POW2", "GAUDI3_MAXABS_HW", "GAUDI3_MAXABS_POW2", "GAUDI3_ACT_MAXABS_HW_WEIGHTS_PCS_MAXABS_POW2",
+        "GAUDI3_UNIT_SCALE"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char relative[128];
         snprintf(relative, sizeof relative, "inc/qdq_linear/%s.safetensors", files[i]);
@@ -113,12 +116,14 @@ static void linears_have_incs_bytes_and_outputs(void **state) {
     }
 }
 
-// --- attention ------------------------------------------------------------------------------------------------------------------------------
+// --- attention
+// ------------------------------------------------------------------------------------------------------------------------------
 
 enum { HEADS = 6, KV_HEADS = 2, HEAD_DIM = 40, TOKENS = 77, BLOCK = 32, BLOCKS = 4 };
 
 static double rounded(const struct oct_rounding *rounding, double x) {
-    return rounding->fp8 ? (double)oct_e4m3_round((float)x * rounding->inv_scale, OCT_E4M3_MAX) * rounding->scale : (double)oct_bf16_round((float)x);
+    return rounding->fp8 ? (double)oct_e4m3_round((float)x * rounding->inv_scale, OCT_E4M3_MAX) * rounding->scale
+                         : (double)oct_bf16_round((float)x);
 }
 
 // K and V as attention sees them: through the cache's rounding, then the matmul's.
@@ -156,11 +161,16 @@ static struct oct_rounding rounding_of(bool fp8, float scale) {
 static void assert_attention(bool cache, bool matmuls, bool softmax, float matmul_scale) {
     struct oct_kv_shape shape = {KV_HEADS, HEAD_DIM, BLOCK, BLOCKS};
     bool fp8 = cache || matmuls;
-    struct oct_kv_layer layer = {
-        .dtype_k = fp8 ? OCT_E4M3 : OCT_BF16, .dtype_v = fp8 ? OCT_E4M3 : OCT_BF16, .full_scale = OCT_E4M3_MAX,
-        .k_cache = rounding_of(cache, 0x1p-5f), .v_cache = rounding_of(cache, 0x1p-6f), .matmul_k = rounding_of(matmuls, matmul_scale),
-        .matmul_v = rounding_of(matmuls, 2 * matmul_scale), .matmul_q = rounding_of(matmuls, 0x1p-6f), .softmax = rounding_of(softmax, 0x1p-8f),
-        .matmul_p = rounding_of(matmuls, 0x1p-8f)};
+    struct oct_kv_layer layer = {.dtype_k = fp8 ? OCT_E4M3 : OCT_BF16,
+                                 .dtype_v = fp8 ? OCT_E4M3 : OCT_BF16,
+                                 .full_scale = OCT_E4M3_MAX,
+                                 .k_cache = rounding_of(cache, 0x1p-5f),
+                                 .v_cache = rounding_of(cache, 0x1p-6f),
+                                 .matmul_k = rounding_of(matmuls, matmul_scale),
+                                 .matmul_v = rounding_of(matmuls, 2 * matmul_scale),
+                                 .matmul_q = rounding_of(matmuls, 0x1p-6f),
+                                 .softmax = rounding_of(softmax, 0x1p-8f),
+                                 .matmul_p = rounding_of(matmuls, 0x1p-8f)};
     layer.scale_k = matmuls ? layer.matmul_k.scale : cache ? layer.k_cache.scale : 1;
     layer.scale_v = matmuls ? layer.matmul_v.scale : cache ? layer.v_cache.scale : 1;
     oct_error err;
@@ -178,7 +188,8 @@ static void assert_attention(bool cache, bool matmuls, bool softmax, float matmu
     }
     int32_t positions[TOKENS], row_starts[2] = {0, TOKENS}, blocks[BLOCKS] = {2, 0, 3, 1};
     for (int i = 0; i < TOKENS; i++) positions[i] = i;
-    struct oct_batch batch = {.num_rows = TOKENS, .positions = positions, .num_seqs = 1, .row_starts = row_starts, .block_tables = blocks, .max_blocks = BLOCKS};
+    struct oct_batch batch = {
+        .num_rows = TOKENS, .positions = positions, .num_seqs = 1, .row_starts = row_starts, .block_tables = blocks, .max_blocks = BLOCKS};
     oct_kv_write(device, &shape, &layer, &batch, qkv, HEADS);
     float softmax_amax;
     oct_attention(device, &shape, &layer, &batch, qkv, HEADS, out, &softmax_amax);
@@ -197,7 +208,8 @@ static void assert_attention(bool cache, bool matmuls, bool softmax, float matmu
             if (!(difference <= 1e-5 * largest)) flips++;
             if (!(difference <= 0.02 * largest)) fail_msg("row %d, head %d: off by %g of %g", row, head, difference, largest);
         }
-    printf("# cache %d, matmuls %d, softmax %d: %d of %d rows differ by a flipped rounding\n", cache, matmuls, softmax, flips, TOKENS * HEADS);
+    printf("# cache %d, matmuls %d, softmax %d: %d of %d rows differ by a flipped rounding\n", cache, matmuls, softmax, flips,
+           TOKENS * HEADS);
     assert_true(flips <= TOKENS * HEADS / 50);
     oct_device_free(device, layer.k, k_bytes);
     oct_device_free(device, layer.v, v_bytes);

@@ -25,7 +25,7 @@ struct distance {
     double kl, perplexity;
 };
 
-static json_t *windows; // name -> ids
+static json_t *windows;           // name -> ids
 static float *reference[WINDOWS]; // (WINDOW, vocab) logits of the unquantized model
 
 static void run(struct harness *model, float **keep, struct distance *distance) {
@@ -56,8 +56,10 @@ static void run(struct harness *model, float **keep, struct distance *distance) 
 static struct oct_plan *plan_of(const char *folder, const char *device, const char *blocked_types) {
     struct oct_buffer text = {0};
     char *path = oct_path_join(folder, "quant.json"), *prefix = oct_path_join(folder, "inc_output");
-    oct_buffer_printf(&text, "{\"mode\": \"QUANTIZE\", \"observer\": \"maxabs\", \"scale_method\": \"maxabs_hw\", \"device_for_scales\": \"%s\", "
-                             "\"blocklist\": {\"types\": [%s], \"names\": []}, \"dump_stats_path\": \"%s\"}", device, blocked_types, prefix);
+    oct_buffer_printf(&text,
+                      "{\"mode\": \"QUANTIZE\", \"observer\": \"maxabs\", \"scale_method\": \"maxabs_hw\", \"device_for_scales\": \"%s\", "
+                      "\"blocklist\": {\"types\": [%s], \"names\": []}, \"dump_stats_path\": \"%s\"}",
+                      device, blocked_types, prefix);
     oct_error err;
     struct oct_quant_config *config;
     struct oct_measurement *measurement;
@@ -95,7 +97,8 @@ static void distances_to_the_unquantized_model_are_the_oracles(void **state) {
     char *bytes, *copy = oct_path_join(folder, "inc_output_hooks_maxabs_0_1.npz");
     size_t length;
     oct_error err;
-    assert_int_equal(oct_file_read(golden_path("inc/llama_oracle/inc_output_hooks_maxabs_0_1.npz"), 1 << 20, &bytes, &length, &err), OCT_OK);
+    assert_int_equal(oct_file_read(golden_path("inc/llama_oracle/inc_output_hooks_maxabs_0_1.npz"), 1 << 20, &bytes, &length, &err),
+                     OCT_OK);
     assert_int_equal(oct_file_write(copy, bytes, length, &err), OCT_OK);
     json_t *prompts = json_load_file(golden_path("inc/llama_oracle/prompts.json"), 0, NULL);
     windows = json_object_get(prompts, "eval");
@@ -110,10 +113,11 @@ static void distances_to_the_unquantized_model_are_the_oracles(void **state) {
         struct oct_plan *plan = plan_of(folder, cases[i].device, cases[i].blocked_types);
         model = harness_open(gguf, OCT_BF16, WINDOW, plan);
         run(&model, NULL, &found);
-        printf("# %s: KL %.5f (oracle %.5f), perplexity %.3f (oracle %.3f)\n", cases[i].name, found.kl, cases[i].oracle.kl, found.perplexity,
-               cases[i].oracle.perplexity);
+        printf("# %s: KL %.5f (oracle %.5f), perplexity %.3f (oracle %.3f)\n", cases[i].name, found.kl, cases[i].oracle.kl,
+               found.perplexity, cases[i].oracle.perplexity);
         // 20 % and 3 %: what chance alone moves between two correct implementations.
-        if (!(fabs(found.kl / cases[i].oracle.kl - 1) <= 0.2)) fail_msg("%s: mean KL %g, %g expected", cases[i].name, found.kl, cases[i].oracle.kl);
+        if (!(fabs(found.kl / cases[i].oracle.kl - 1) <= 0.2))
+            fail_msg("%s: mean KL %g, %g expected", cases[i].name, found.kl, cases[i].oracle.kl);
         if (!(fabs(found.perplexity / cases[i].oracle.perplexity - 1) <= 0.03))
             fail_msg("%s: perplexity %g, %g expected", cases[i].name, found.perplexity, cases[i].oracle.perplexity);
         harness_close(&model);
