@@ -98,6 +98,7 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
                              loader->err));
     loader->llama->weight_bytes += linear->weight_bytes;
     if (fp8) {
+        plan->in_features = in_features;
         oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
         linear->input_scale = plan->input_scale;
         linear->input_inv_scale = oct_inv_scale(plan->input_scale);

@@ -14,28 +14,34 @@
 // The scales of a 70B model, one an output channel, are 50 MB.
 enum { MAX_NPZ_BYTES = 256 << 20 };
 
-// Unpacks the member into *out (free() it).
-static oct_status unpack_member(const char *name, zip_t *archive, char **out, size_t *length, oct_error *err) {
+// The bytes of the member (free() them), or NULL with *err filled.
+static char *unpack_member(const char *name, zip_t *archive, size_t *length, oct_error *err) {
     zip_stat_t info;
-    if (zip_stat(archive, MEMBER, 0, &info) != 0) return oct_fail(err, OCT_CORRUPT, "%s: no member " MEMBER, name);
-    if (!(info.valid & ZIP_STAT_SIZE) || info.size > MAX_NPZ_BYTES)
-        return oct_fail(err, OCT_CORRUPT, "%s: " MEMBER ": at most %d bytes expected, %llu found", name, MAX_NPZ_BYTES,
-                        (unsigned long long)info.size);
+    if (zip_stat(archive, MEMBER, 0, &info) != 0) {
+        oct_fail(err, OCT_CORRUPT, "%s: no member " MEMBER, name);
+        return NULL;
+    }
+    if (!(info.valid & ZIP_STAT_SIZE) || info.size > MAX_NPZ_BYTES) {
+        oct_fail(err, OCT_CORRUPT, "%s: " MEMBER ": at most %d bytes expected, %llu found", name, MAX_NPZ_BYTES,
+                 (unsigned long long)info.size);
+        return NULL;
+    }
     zip_file_t *file = zip_fopen(archive, MEMBER, 0);
-    if (!file) return oct_fail(err, OCT_CORRUPT, "%s: " MEMBER ": %s", name, zip_strerror(archive));
+    if (!file) {
+        oct_fail(err, OCT_CORRUPT, "%s: " MEMBER ": %s", name, zip_strerror(archive));
+        return NULL;
+    }
     char *bytes = oct_alloc((size_t)info.size + 1, 1, "an npz member");
     zip_int64_t n = zip_fread(file, bytes, info.size);
     // libzip compares the checksum when it meets the end of the data, so ask for one byte more.
     char more;
     bool whole = n == (zip_int64_t)info.size && zip_fread(file, &more, 1) == 0;
     if (zip_fclose(file) != 0) whole = false;
-    if (!whole) {
-        free(bytes);
-        return oct_fail(err, OCT_CORRUPT, "%s: " MEMBER ": damaged (its checksum does not match)", name);
-    }
-    *out = bytes;
     *length = (size_t)info.size;
-    return OCT_OK;
+    if (whole) return bytes;
+    oct_fail(err, OCT_CORRUPT, "%s: " MEMBER ": damaged (its checksum does not match)", name);
+    free(bytes);
+    return NULL;
 }
 
 // \x93NUMPY, version 1.0, a 16-bit length and a Python dict literal, then the pickle.
@@ -61,10 +67,9 @@ oct_status oct_npz_parse(const char *name, const void *bytes, size_t length, str
         status = oct_fail(err, OCT_CORRUPT, "%s: not an npz file: %s", name, zip_error_strerror(&problem));
         zip_source_free(source);
     } else {
-        char *member = NULL;
         size_t member_length = 0;
-        status = unpack_member(name, archive, &member, &member_length, err);
-        if (status == OCT_OK) status = parse_member(name, member, member_length, tree, out, err);
+        char *member = unpack_member(name, archive, &member_length, err);
+        status = member ? parse_member(name, member, member_length, tree, out, err) : OCT_CORRUPT;
         free(member);
         zip_discard(archive);
     }

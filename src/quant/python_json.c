@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 
+#include <float.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,14 +11,14 @@
 
 // The shortest digits that read back as `value` (positive, finite): "d.ddde[+-]xx" into text[40].
 //
-// If any decimal of at most 15 digits reads back, it is the one nearest to the value with 15 digits, so %.14e finds it. With 16 digits
-// the nearest one can fail where another does not: just below a power of two doubles lie twice as dense as above it, so the next one
-// upward counts too (2^-44 is 5.684341886080802e-14, though ...801 is nearer). A quarter of a step up, rounding finds that one.
+// If any decimal of at most 15 digits reads back as a normal double, it is the one nearest to it with 15 digits, so begin there. With 16
+// digits the nearest one can fail where another does not: just below a power of two doubles lie twice as dense as above it, so the next
+// one upward counts too (2^-44 is 5.684341886080802e-14, though ...801 is nearer). A quarter of a step up, rounding finds that one.
 static void shortest_digits(double value, char text[40]) {
-    snprintf(text, 40, "%.14e", value);
-    if (strtod(text, NULL) == value) return;
-    snprintf(text, 40, "%.15e", value);
-    if (strtod(text, NULL) == value) return;
+    for (int digits = value < DBL_MIN ? 1 : DBL_DIG; digits < DBL_DECIMAL_DIG; digits++) {
+        snprintf(text, 40, "%.*e", digits - 1, value);
+        if (strtod(text, NULL) == value) return;
+    }
     snprintf(text, 40, "%.15Le", (long double)value * (1 + 0x1p-54L));
     if (strtod(text, NULL) == value) return;
     snprintf(text, 40, "%.16e", value);
@@ -36,13 +37,14 @@ void oct_python_repr(double value, struct oct_buffer *out) {
     }
     char text[40];
     shortest_digits(value, text);
-    char *e = strchr(text, 'e');
-    int exponent = atoi(e + 1);
-    while (e[-1] == '0' && e[-2] != '.') e--; // "4.8200e+02": digits without trailing zeros, but one after the point
-    *e = '\0';
     char digits[40];
-    snprintf(digits, sizeof digits, "%c%s", text[0], strcmp(text + 2, "0") ? text + 2 : "");
-    int count = (int)strlen(digits);
+    int count = 0;
+    const char *c = text;
+    for (; *c != 'e'; c++)
+        if (*c != '.') digits[count++] = *c;
+    while (count > 1 && digits[count - 1] == '0') count--;
+    digits[count] = '\0';
+    int exponent = atoi(c + 1);
     if (exponent < -4 || exponent >= 16) {
         oct_buffer_printf(out, "%c%s%s", digits[0], count > 1 ? "." : "", digits + 1);
         oct_buffer_printf(out, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));

@@ -1,26 +1,42 @@
-// golden.h: reference data of the tests: folders, and tensors in safetensors files (read by a few lines of its own, so that the reader
-// under test is not its own judge).
+// golden.h: where tests find reference data.
 #pragma once
 
-#include <jansson.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "base/buffer.h"
+#include "base/json.h"
 
-struct golden_file {
-    char *bytes;
-    size_t size;
-    json_t *header;
-};
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-// Path of a file below tests/golden, in static storage (four alive at a time). Fails the test program when the variable is not set.
-const char *golden_path(const char *relative);
-// Path below the larger reference folder, or NULL when it is not there; then prints why tests that use it skip.
-const char *reference_path(const char *relative);
-// Path of the default model in the cache folder, or NULL when it was not fetched; then prints why.
-const char *default_model_path(void);
+// tests/golden/NAME (OCTAVO_GOLDEN) or the larger reference folder's NAME (OCTAVO_REFERENCE). Static storage, one path at a time.
+static inline const char *golden_path(bool reference, const char *name) {
+    static char path[4096];
+    const char *root = getenv(reference ? "OCTAVO_REFERENCE" : "OCTAVO_GOLDEN");
+    snprintf(path, sizeof path, "%s/%s", root ? root : reference ? "" : "tests/golden", name);
+    return path;
+}
 
-// Ends the program with a message when the file cannot be read.
-struct golden_file golden_open(const char *path);
-void golden_close(struct golden_file *file);
-// The tensor's bytes, NULL when there is none of this name. *count: its elements.
-const void *golden_tensor(const struct golden_file *file, const char *name, size_t *count);
+// Parses a JSON file, through gzip where its name ends in .gz. NULL, and why on standard output, when it is not there.
+static inline json_t *golden_json(const char *path) {
+    size_t length = strlen(path);
+    bool packed = length > 3 && strcmp(path + length - 3, ".gz") == 0;
+    char command[5000];
+    snprintf(command, sizeof command, packed ? "gzip -dc '%s'" : "cat '%s'", path);
+    FILE *probe = fopen(path, "rb");
+    if (!probe) {
+        printf("# skipped: %s is not there\n", path);
+        return NULL;
+    }
+    fclose(probe);
+    FILE *pipe = popen(command, "r");
+    struct oct_buffer text = {0};
+    char block[65536];
+    for (size_t n; (n = fread(block, 1, sizeof block, pipe)) > 0;) oct_buffer_append(&text, block, n);
+    pclose(pipe);
+    oct_error err = {0};
+    json_t *json = NULL;
+    if (oct_json_parse(path, text.data, text.length, &json, &err) != OCT_OK) printf("# %s\n", err.message);
+    oct_buffer_free(&text);
+    return json;
+}

@@ -1,6 +1,6 @@
 // The forward pass against Hugging Face transformers' float32 answers (tests/golden/model): logits at every position and greedy
 // continuations of small models that each isolate one feature.
-#include "golden.h"
+#include "golden_data.h"
 #include "llama_harness.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 // The default model, where it was fetched, against Hugging Face transformers in float32: log-probabilities of the 20 best tokens at all
 // 1,609 positions of ten prompts, and greedy continuations. From the GGUF file as it is, and from a Hugging Face folder with the same
 // weights rounded to bf16, which the test writes and removes.
-#include "golden.h"
+#include "golden_data.h"
 #include "llama_harness.h"
 
 #include "base/buffer.h"

@@ -8,8 +8,15 @@
 #include <string.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
+static bool has_f16c(void) { // clang 14's __builtin_cpu_supports does not know it
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & bit_F16C;
+}
+
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool has_avx512_bf16(void) {

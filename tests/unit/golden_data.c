@@ -1,4 +1,4 @@
-#include "golden.h"
+#include "golden_data.h"
 
 #include "base/file.h"
 
