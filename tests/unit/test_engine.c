@@ -1,6 +1,6 @@
 // octavo.h from a caller's side, over a tiny GGUF model (random weights, 288 tokens, context of 256): deltas, stop strings, stop tokens,
 // cancelling, threads, and what QUANT_CONFIG does. What the model itself computes is tested elsewhere.
-#include "golden.h"
+#include "golden_data.h"
 #include "octavo.h"
 
 #include <math.h>
