@@ -183,6 +183,8 @@ static void before_min_tokens_neither_stop_strings_nor_stop_tokens_count(void **
         struct answer answer = ask(engine, params);
         assert_int_equal(answer.finish, OCT_FINISH_LENGTH);
         assert_string_equal(answer.text, whole.text);
+        params.min_tokens = 20; // what was said before stays, and is not looked at again
+        assert_true(ask(engine, params).num_tokens > 20);
     }
     oct_sampling_params params = greedy(40);
     params.stop_token_ids = &whole.tokens[5];
@@ -329,9 +331,12 @@ static void a_cancelled_request_ends_with_abort_and_leaves_no_blocks(void **stat
 
 static void a_request_may_be_freed_while_it_runs(void **state) {
     (void)state;
-    oct_engine *engine = open_engine((oct_engine_options){0});
+    oct_engine *engine = open_engine((oct_engine_options){.max_num_seqs = 1});
     for (int i = 0; i < 20; i++) oct_request_free(submit(engine, greedy(0)));
     ask(engine, greedy(1));
+    oct_engine_stats stats;
+    oct_engine_get_stats(engine, &stats);
+    assert_true(stats.generation_tokens < 3 * 246); // of 20 * 246, had they gone on
     for (int i = 0; i < 5; i++) oct_request_free(submit(engine, greedy(0)));
     assert_int_equal(oct_engine_close(engine, NULL), OCT_OK); // some are still running
 }
