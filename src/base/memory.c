@@ -78,18 +78,25 @@ size_t oct_peak_resident_bytes(void) {
     return number_after("/proc/self/status", "VmHWM:") * 1024;
 }
 
-// What the control group leaves: pages of files count as used there, but give way. SIZE_MAX when there is no limit.
-static size_t left_in_group(void) {
-    size_t limit = number_after("/sys/fs/cgroup/memory.max", ""), used = number_after("/sys/fs/cgroup/memory.current", "");
+// What a control group leaves: pages of files count as used there, but give way. SIZE_MAX when there is no limit.
+static size_t left_in_group(const char *limit_path, const char *usage_path, const char *stat_path) {
+    size_t limit = number_after(limit_path, ""), used = number_after(usage_path, "");
     if (limit == 0) return SIZE_MAX; // no such file, or "max"
-    size_t files =
-        number_after("/sys/fs/cgroup/memory.stat", "active_file ") + number_after("/sys/fs/cgroup/memory.stat", "inactive_file ");
+    size_t files = number_after(stat_path, "active_file ") + number_after(stat_path, "inactive_file ");
     used -= files < used ? files : used;
     return limit > used ? limit - used : 0;
 }
 
 size_t oct_available_bytes(void) {
-    size_t kib = number_after("/proc/meminfo", "MemAvailable:"), group = left_in_group();
-    size_t system = kib ? kib * 1024 : SIZE_MAX;
-    return system < group ? system : group;
+    size_t kib = number_after("/proc/meminfo", "MemAvailable:");
+    const size_t bounds[] = {
+        kib ? kib * 1024 : SIZE_MAX,
+        left_in_group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+        left_in_group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+                      "/sys/fs/cgroup/memory/memory.stat"),
+    };
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+        if (bounds[i] < least) least = bounds[i];
+    return least;
 }
