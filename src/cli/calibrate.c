@@ -14,6 +14,8 @@
 #include "cli/share.h"
 
 #include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -287,6 +289,28 @@ static char *model_name(const char *model) {
     return name;
 }
 
+// Scale files are a cache of what the measurement says, and would be believed: those of an earlier calibration must go before its
+// measurement does. They are told from measurements by the method's name, a letter, where those have the rank.
+static oct_status remove_stale_scales(const struct oct_quant_config *config, oct_error *err) {
+    char *folder = oct_strdup(config->dump_stats_path), *slash = strrchr(folder, '/');
+    OCT_CHECK(slash); // the configuration was written with an absolute path
+    struct oct_buffer prefix = {0};
+    oct_buffer_printf(&prefix, "%s_hooks_%s_", slash + 1, config->observer);
+    *slash = '\0';
+    oct_status status = OCT_OK;
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && status == OCT_OK && (entry = readdir(dir));) {
+        if (strncmp(entry->d_name, prefix.data, prefix.length) != 0 || !isalpha((unsigned char)entry->d_name[prefix.length])) continue;
+        char *path = oct_path_join(folder, entry->d_name);
+        if (unlink(path) != 0) status = oct_fail(err, OCT_IO, "%s: cannot remove the old scales: %s", path, strerror(errno));
+        free(path);
+    }
+    if (dir) closedir(dir);
+    oct_buffer_free(&prefix);
+    free(folder);
+    return status;
+}
+
 static oct_status write_measurement(struct calibration *calibration, enum oct_profile profile, oct_error *err) {
     char *name = model_name(calibration->options->model);
     oct_status status = oct_quant_config_write_pair(calibration->options->output, name, profile, NULL, &calibration->measure_path,
@@ -295,7 +319,8 @@ static oct_status write_measurement(struct calibration *calibration, enum oct_pr
     OCT_TRY(status);
     struct oct_quant_config *config;
     OCT_TRY(oct_quant_config_load(calibration->measure_path, &config, err));
-    status = oct_measurement_write(calibration->measurement, config, (int)calibration->num_prompts, err);
+    status = remove_stale_scales(config, err);
+    if (status == OCT_OK) status = oct_measurement_write(calibration->measurement, config, (int)calibration->num_prompts, err);
     oct_quant_config_free(config);
     return status;
 }

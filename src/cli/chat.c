@@ -223,11 +223,17 @@ static oct_status converse(struct chat *chat, oct_error *err) {
     return OCT_OK;
 }
 
+static oct_status open_engine(const struct chat_options *options, oct_engine **engine, oct_error *err) {
+    struct oct_engine_flags engine_flags = options->engine;
+    if (engine_flags.max_num_seqs == 0) engine_flags.max_num_seqs = 1; // KV blocks for one sequence
+    return oct_engine_flags_open(&engine_flags, options->model, engine, err);
+}
+
 static oct_status run(const void *given, oct_error *err) {
     const struct chat_options *options = given;
     oct_interrupt_catch();
     struct chat chat = {.options = options, .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
-    OCT_TRY(oct_engine_flags_open(&options->engine, options->model, &chat.engine, err));
+    OCT_TRY(open_engine(options, &chat.engine, err));
     oct_engine_info info;
     oct_engine_get_info(chat.engine, &info);
     chat.max_model_len = info.max_model_len;

@@ -225,9 +225,8 @@ const struct oct_command oct_command_eval = {
     .positional = "MODEL",
     .positional_offset = FIELD(model),
     .summary = "measure perplexity, and what quantization costs",
-    .details =
-        "  octavo eval smollm2 --text book.txt\n"
-        "  octavo eval smollm2 --text book.txt --quant-config out/smollm2/maxabs_quant_g3.json --kv-cache-dtype fp8_inc --against bf16\n",
+    .details = "  octavo eval smollm2 --text book.txt\n"
+               "  QUANT_CONFIG=out/smollm2/maxabs_quant_g3.json octavo eval smollm2 --kv-cache-dtype fp8_inc --against bf16\n",
     .options_size = sizeof(struct eval_options),
     .groups = {{"Evaluation", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
     .run = run,

@@ -106,6 +106,12 @@ static oct_status generate(oct_engine *engine, const struct generate_options *op
     return result.finish == OCT_FINISH_ABORT ? oct_fail(err, OCT_CANCELLED, "interrupted") : OCT_OK;
 }
 
+static oct_status open_engine(const struct generate_options *options, oct_engine **engine, oct_error *err) {
+    struct oct_engine_flags engine_flags = options->engine;
+    if (engine_flags.max_num_seqs == 0) engine_flags.max_num_seqs = 1; // KV blocks for one sequence
+    return oct_engine_flags_open(&engine_flags, options->model, engine, err);
+}
+
 static oct_status run(const void *given, oct_error *err) {
     const struct generate_options *options = given;
     struct oct_buffer text = {0};
@@ -113,7 +119,7 @@ static oct_status run(const void *given, oct_error *err) {
     oct_status status = read_prompt(options, &text, err);
     if (status == OCT_OK) {
         oct_interrupt_catch();
-        status = oct_engine_flags_open(&options->engine, options->model, &engine, err);
+        status = open_engine(options, &engine, err);
     }
     if (status == OCT_OK) {
         status = generate(engine, options, &text, err);
