@@ -93,9 +93,7 @@ oct_status oct_quantization_open(const oct_engine_options *options, int num_laye
         return OCT_OK;
     }
     oct_status status = open_from_config(path, options->model, num_layers, out, err);
-    if (status == OCT_OK) return OCT_OK;
-    out->measuring = false; // so that nothing is written
-    oct_quantization_close(out, NULL);
+    if (status != OCT_OK) oct_quantization_close(out, NULL);
     return status;
 }
 
