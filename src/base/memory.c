@@ -58,8 +58,8 @@ void oct_pages_free(void *pages, size_t size) {
     if (pages) munmap(pages, huge_rounded(size));
 }
 
-static size_t status_kib(const char *key) {
-    FILE *file = fopen("/proc/self/status", "r");
+static size_t proc_kib(const char *path, const char *key) { // 0: the file does not say
+    FILE *file = fopen(path, "r");
     if (!file) return 0;
     char line[256];
     size_t kib = 0;
@@ -70,9 +70,38 @@ static size_t status_kib(const char *key) {
 }
 
 size_t oct_resident_bytes(void) {
-    return status_kib("VmRSS:") * 1024;
+    return proc_kib("/proc/self/status", "VmRSS:") * 1024;
 }
 
 size_t oct_peak_resident_bytes(void) {
-    return status_kib("VmHWM:") * 1024;
+    return proc_kib("/proc/self/status", "VmHWM:") * 1024;
+}
+
+// The number that a file holds alone; SIZE_MAX when there is none ("max").
+static size_t number_in(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (!file) return SIZE_MAX;
+    size_t number;
+    if (fscanf(file, "%zu", &number) != 1) number = SIZE_MAX;
+    fclose(file);
+    return number;
+}
+
+static size_t left_of(const char *limit_path, const char *usage_path) {
+    size_t limit = number_in(limit_path), usage = number_in(usage_path);
+    if (limit == SIZE_MAX || usage == SIZE_MAX) return SIZE_MAX;
+    return limit > usage ? limit - usage : 0;
+}
+
+size_t oct_available_bytes(void) {
+    size_t kib = proc_kib("/proc/meminfo", "MemAvailable:");
+    const size_t candidates[] = {
+        kib ? kib * 1024 : SIZE_MAX,
+        left_of("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        left_of("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    };
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
+        if (candidates[i] < least) least = candidates[i];
+    return least;
 }
