@@ -8,6 +8,7 @@ BUILD := $(if $(SANITIZE),build-asan,build)
 comma := ,
 SETUP_FLAGS := $(if $(SANITIZE),-Db_sanitize=address$(comma)undefined -Dbuildtype=debugoptimized)
 BUILD_NAME := $(if $(SANITIZE),$(BUILD) with sanitizers,$(BUILD))
+TEST_FLAGS := $(if $(SANITIZE),--timeout-multiplier 4)
 
 .NOTPARALLEL:
 .PHONY: all test model demo clean format check-format help prepare prepare-test
@@ -33,7 +34,7 @@ test: prepare-test model $(BUILD)/build.ninja build-clang/build.ninja
 	@tools/step.sh build-clang "building with clang" ninja -C build-clang -j$(JOBS)
 	@echo "==> testing ..."
 	@rm -f $(BUILD)/meson-logs/testlog* $(BUILD)/meson-logs/*.pytest.xml
-	@meson test -C $(BUILD) --no-rebuild --num-processes $(JOBS) </dev/null; status=$$?; \
+	@meson test -C $(BUILD) --no-rebuild --num-processes $(JOBS) $(TEST_FLAGS) </dev/null; status=$$?; \
 	  $(PYTHON) tools/test_summary.py $(BUILD) && exit $$status
 
 model: prepare

@@ -80,9 +80,10 @@ struct oct_request {
 oct_status oct_engine_thread_start(struct oct_engine *engine, oct_error *err);
 void oct_engine_thread_stop(struct oct_engine *engine); // finishes what is left with OCT_FINISH_ABORT
 
-// Called on the engine's thread. deliver: a sampled token; true when it was the last, by outcome or by a stop string.
-bool oct_request_deliver(struct oct_request *request, const struct oct_sampled *sampled);
-// The request ends without a token: cancelled, or refused with *error.
-void oct_request_finish(struct oct_request *request, oct_finish finish, const oct_error *error);
+// Called on the engine's thread. take: a sampled token, which may end the request (request->finish), by its outcome or by a stop string.
+// end: it ends without a token, cancelled or refused with *error. Both are told to the caller by announce.
+void oct_request_take(struct oct_request *request, const struct oct_sampled *sampled);
+void oct_request_end(struct oct_request *request, oct_finish finish, const oct_error *error);
+void oct_request_announce(struct oct_request *request);
 // Gives up one reference; the last one frees.
 void oct_request_release(struct oct_request *request);

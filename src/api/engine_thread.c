@@ -7,25 +7,40 @@
 #include <signal.h>
 #include <string.h>
 
-static void end_request(struct oct_engine *engine, struct oct_request *request) {
-    TAILQ_REMOVE(&engine->active, request, link);
+static void remove_sequence(struct oct_engine *engine, struct oct_request *request) {
     if (request->sequence) oct_scheduler_remove(engine->scheduler, request->sequence);
     request->sequence = NULL;
+}
+
+// Tells the caller. The engine is then done with a request that has ended.
+static void announce(struct oct_engine *engine, struct oct_request *request) {
+    bool ended = request->finish != OCT_RUNNING; // only this thread changes it
+    oct_request_announce(request);
+    if (!ended) return;
+    TAILQ_REMOVE(&engine->active, request, link);
     oct_request_release(request);
 }
 
 static void abort_request(struct oct_engine *engine, struct oct_request *request) {
-    oct_request_finish(request, OCT_FINISH_ABORT, NULL);
-    end_request(engine, request);
+    oct_request_end(request, OCT_FINISH_ABORT, NULL);
+    remove_sequence(engine, request);
+    announce(engine, request);
 }
 
 static void add_request(struct oct_engine *engine, struct oct_request *request) {
     oct_error err;
+    TAILQ_INSERT_TAIL(&engine->active, request, link);
     if (oct_scheduler_add(engine->scheduler, request->prompt, request->prompt_tokens, &request->sampling, request, &request->sequence,
                           &err) == OCT_OK)
         return;
-    oct_request_finish(request, OCT_FINISH_ERROR, &err);
-    end_request(engine, request);
+    oct_request_end(request, OCT_FINISH_ERROR, &err);
+    announce(engine, request);
+}
+
+static void publish_stats(struct oct_engine *engine) {
+    pthread_mutex_lock(&engine->mutex);
+    oct_scheduler_get_stats(engine->scheduler, &engine->stats);
+    pthread_mutex_unlock(&engine->mutex);
 }
 
 static void drop_cancelled(struct oct_engine *engine) {
@@ -34,8 +49,11 @@ static void drop_cancelled(struct oct_engine *engine) {
         next = TAILQ_NEXT(request, link);
         if (atomic_load(&request->cancelled)) abort_request(engine, request);
     }
+    publish_stats(engine);
 }
 
+// What ends by a stop string gives its blocks back, and all is counted, before anybody is told: who has seen a request end finds it gone
+// from the statistics.
 static void step(struct oct_engine *engine) {
     const struct oct_sampled *sampled;
     int count;
@@ -43,8 +61,13 @@ static void step(struct oct_engine *engine) {
     oct_scheduler_step(engine->scheduler, &sampled, &count);
     if (engine->quantization.measuring && oct_quantization_measured(&engine->quantization, &err) != OCT_OK)
         oct_log(OCT_LOG_WARNING, "%s", err.message);
-    for (int i = 0; i < count; i++)
-        if (oct_request_deliver(sampled[i].user, &sampled[i])) end_request(engine, sampled[i].user);
+    for (int i = 0; i < count; i++) {
+        struct oct_request *request = sampled[i].user;
+        oct_request_take(request, &sampled[i]);
+        if (request->finish != OCT_RUNNING) remove_sequence(engine, request);
+    }
+    publish_stats(engine);
+    for (int i = 0; i < count; i++) announce(engine, sampled[i].user);
 }
 
 // Waits for work, and takes over what was submitted. False: the engine closes.
@@ -52,7 +75,6 @@ static bool take_work(struct oct_engine *engine, bool *cancelled) {
     struct oct_request_list added = TAILQ_HEAD_INITIALIZER(added);
     struct oct_request *request, *next;
     pthread_mutex_lock(&engine->mutex);
-    oct_scheduler_get_stats(engine->scheduler, &engine->stats);
     while (!engine->closing && !engine->cancelled && TAILQ_EMPTY(&engine->submitted) && !oct_scheduler_has_work(engine->scheduler))
         pthread_cond_wait(&engine->wake, &engine->mutex);
     bool open = !engine->closing;
@@ -64,7 +86,6 @@ static bool take_work(struct oct_engine *engine, bool *cancelled) {
 
     for (request = TAILQ_FIRST(&added); request; request = next) {
         next = TAILQ_NEXT(request, link);
-        TAILQ_INSERT_TAIL(&engine->active, request, link);
         add_request(engine, request);
     }
     return open;

@@ -40,7 +40,7 @@ static struct oct_plan *unit_scale_kv_plan(int num_layers) {
 }
 
 // Where a scale file holds every module, the measurement is not needed, and its absence only told when the plan misses it.
-static oct_status open_plan(struct oct_quantization *quantization, int num_layers, oct_error *err) {
+static oct_status open_plan(struct oct_quantization *quantization, const char *model, int num_layers, oct_error *err) {
     const struct oct_quant_config *config = quantization->config;
     oct_error missing = {OCT_OK, ""};
     if (!oct_scale_method_find(config->scale_method)->fixed) {
@@ -48,7 +48,8 @@ static oct_status open_plan(struct oct_quantization *quantization, int num_layer
         if (status != OCT_OK && status != OCT_NOT_FOUND) return oct_fail(err, status, "%s", missing.message);
     }
     oct_status status = oct_plan_build(config, quantization->measurement, num_layers, quantization->fp8_kv, &quantization->plan, err);
-    if (status == OCT_NOT_FOUND && missing.code != OCT_OK) return oct_fail(err, missing.code, "%s", missing.message);
+    if (status == OCT_NOT_FOUND && missing.code != OCT_OK)
+        return oct_fail(err, missing.code, "%s: octavo calibrate %s --output DIR", missing.message, model);
     return status;
 }
 
@@ -61,13 +62,14 @@ static oct_status open_measurement(struct oct_quantization *quantization, int nu
     return OCT_OK;
 }
 
-static oct_status open_from_config(const char *path, int num_layers, struct oct_quantization *quantization, oct_error *err) {
+static oct_status open_from_config(const char *path, const char *model, int num_layers, struct oct_quantization *quantization,
+                                   oct_error *err) {
     OCT_TRY(oct_quant_config_load(path, &quantization->config, err));
     switch (quantization->config->mode) {
     case OCT_QUANT_NONE:
         return OCT_OK;
     case OCT_QUANT_QUANTIZE:
-        return open_plan(quantization, num_layers, err);
+        return open_plan(quantization, model, num_layers, err);
     case OCT_QUANT_MEASURE:
         return open_measurement(quantization, num_layers, err);
     default:
@@ -90,7 +92,7 @@ oct_status oct_quantization_open(const oct_engine_options *options, int num_laye
         if (out->fp8_kv) out->plan = unit_scale_kv_plan(num_layers);
         return OCT_OK;
     }
-    oct_status status = open_from_config(path, num_layers, out, err);
+    oct_status status = open_from_config(path, options->model, num_layers, out, err);
     if (status == OCT_OK) return OCT_OK;
     out->measuring = false; // so that nothing is written
     oct_quantization_close(out, NULL);

@@ -139,22 +139,24 @@ static void note_times(struct oct_request *request) {
     request->decode_seconds = first_token > 0 ? now - first_token : 0;
 }
 
-static void announce(struct oct_request *request) { // the lock is held, so that free can promise that notify is over
+void oct_request_announce(struct oct_request *request) {
+    pthread_mutex_lock(&request->mutex); // held during notify, so that free can promise that it is over
     pthread_cond_broadcast(&request->changed);
     if (request->notify) request->notify(request->notify_context);
+    pthread_mutex_unlock(&request->mutex);
 }
 
 static oct_finish finish_of(enum oct_outcome outcome) {
     return outcome == OCT_SEQ_STOPPED ? OCT_FINISH_STOP : outcome == OCT_SEQ_LENGTH ? OCT_FINISH_LENGTH : OCT_RUNNING;
 }
 
-bool oct_request_deliver(struct oct_request *request, const struct oct_sampled *sampled) {
+void oct_request_take(struct oct_request *request, const struct oct_sampled *sampled) {
     if (sampled->outcome == OCT_SEQ_FAILED) {
         oct_error error;
         oct_fail(&error, OCT_INTERNAL, "the model gave logits that are NaN or infinite after %d tokens of prompt and %d of output",
                  request->prompt_tokens, request->completion_tokens);
-        oct_request_finish(request, OCT_FINISH_ERROR, &error);
-        return true;
+        oct_request_end(request, OCT_FINISH_ERROR, &error);
+        return;
     }
     pthread_mutex_lock(&request->mutex);
     if (request->first_token_at == 0) request->first_token_at = oct_seconds();
@@ -165,20 +167,16 @@ bool oct_request_deliver(struct oct_request *request, const struct oct_sampled *
     request->finish = request->stop_string ? OCT_FINISH_STOP : finish_of(sampled->outcome);
     if (sampled->outcome == OCT_SEQ_STOPPED && !request->stop_string) request->stop_token = sampled->token;
     note_times(request);
-    bool finished = request->finish != OCT_RUNNING;
-    announce(request);
     pthread_mutex_unlock(&request->mutex);
-    return finished;
 }
 
-void oct_request_finish(struct oct_request *request, oct_finish finish, const oct_error *error) {
+void oct_request_end(struct oct_request *request, oct_finish finish, const oct_error *error) {
     pthread_mutex_lock(&request->mutex);
     oct_decode_stream_flush(request->engine->text.tokenizer, &request->decode, &request->stops.held);
     oct_stop_strings_flush(&request->stops, &request->ready.text);
     request->finish = finish;
     if (error) request->error = *error;
     note_times(request);
-    announce(request);
     pthread_mutex_unlock(&request->mutex);
 }
 

@@ -94,16 +94,28 @@ static bool all_finite(const float *logits, int count) {
     return finite;
 }
 
-static int32_t argmax(const float *logits, int count) {
+static float largest(const float *logits, int count) {
+    enum { LANES = 16 }; // independent maxima, so that the compiler may take several at once
+    float lanes[LANES], largest_of_all = logits[0];
+    for (int j = 0; j < LANES; j++) lanes[j] = logits[0];
+    int i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int j = 0; j < LANES; j++) lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
+    for (; i < count; i++) lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
+    for (int j = 0; j < LANES; j++) largest_of_all = lanes[j] > largest_of_all ? lanes[j] : largest_of_all;
+    return largest_of_all;
+}
+
+static int32_t argmax(const float *logits, int count) { // the lowest id of several
+    float highest = largest(logits, count);
     int32_t best = 0;
-    for (int32_t i = 1; i < count; i++)
-        if (logits[i] > logits[best]) best = i;
+    while (best < count - 1 && logits[best] != highest) best++;
     return best;
 }
 
 // log(sum(exp(logits)))
 static float log_sum_exp(const float *logits, int count) {
-    float highest = logits[argmax(logits, count)];
+    float highest = largest(logits, count);
     double sum = 0;
     for (int i = 0; i < count; i++) sum += expf(logits[i] - highest);
     return highest + (float)log(sum);
@@ -172,7 +184,7 @@ static double uniform(uint64_t seed, int counter) {
 }
 
 static int32_t draw(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits, double u) {
-    float highest = logits[argmax(logits, sampler->vocab_size)];
+    float highest = largest(logits, sampler->vocab_size);
     float inverse = 1 / sampling->temperature;
     // min_p: exp((logit - highest) / temperature) >= min_p
     float least = sampling->min_p > 0 ? highest + sampling->temperature * logf(sampling->min_p) : -INFINITY;

@@ -28,7 +28,8 @@ static void assert_matches_golden(const char *name, const char *model_path, bool
         assert_non_null(ids);
         snprintf(tensor, sizeof tensor, "%s.logits", prompts[p]);
         const float *logits = golden_tensor(&golden, tensor, &size);
-        assert_int_equal(size, count * (size_t)vocab);
+        size_t kept = size / (size_t)vocab; // the reference keeps the last positions of a long prompt
+        assert_true(kept > 0 && kept <= count && kept * (size_t)vocab == size);
         snprintf(tensor, sizeof tensor, "%s.greedy", prompts[p]);
         const int32_t *greedy = golden_tensor(&golden, tensor, &greedy_count);
         assert_int_equal(greedy_count, GREEDY);
@@ -40,8 +41,8 @@ static void assert_matches_golden(const char *name, const char *model_path, bool
         memcpy(tokens, ids, count * sizeof *ids);
         harness_forward(&model, tokens, 0, (int)count, NULL);
         double worst = 0;
-        for (size_t t = 0; t < count; t++)
-            worst = fmax(worst, log_prob_difference(model.logits + t * (size_t)vocab, logits + t * (size_t)vocab, vocab));
+        for (size_t t = 0; t < kept; t++)
+            worst = fmax(worst, log_prob_difference(model.logits + (count - kept + t) * (size_t)vocab, logits + t * (size_t)vocab, vocab));
         if (!(worst <= 1e-3)) fail_msg("%s, prompt %s: log-probabilities differ by %g", name, prompts[p], worst);
         const float *last = model.logits + (count - 1) * (size_t)vocab;
         for (int i = 0; i < GREEDY; i++) {

@@ -1,0 +1,670 @@
+#include "server/openai_request.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum {
+    MAX_VALUES = 4 << 20,     // JSON values in a body: about 64 bytes of memory each
+    MAX_CONTAINERS = 1 << 17, // arrays and objects among them: about 200 bytes each
+    MAX_DEPTH = 1000,
+    MAX_STOP_STRINGS = 16,
+    MAX_N = 16384,
+    MAX_ERRORS = 10, // listed in a message
+    MAX_SHOWN = 200, // characters of an input shown in a message
+};
+
+// ---- Messages in pydantic's words.
+
+struct problems {
+    size_t count;
+    struct oct_buffer lines, param; // at most MAX_ERRORS lines; the path of the first
+};
+
+// A value as Python would print it, containers by their size only.
+static void describe(const json_t *value, struct oct_buffer *out) {
+    char real[32];
+    switch (value ? json_typeof(value) : JSON_NULL) {
+    case JSON_OBJECT:
+        oct_buffer_printf(out, "<dict of %zu items>", json_object_size(value));
+        break;
+    case JSON_ARRAY:
+        oct_buffer_printf(out, "<list of %zu items>", json_array_size(value));
+        break;
+    case JSON_STRING: {
+        const char *text = json_string_value(value);
+        oct_buffer_append(out, text, strnlen(text, MAX_SHOWN)); // a character cut in half is mended by the JSON writer
+        break;
+    }
+    case JSON_INTEGER:
+        oct_buffer_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        oct_format_real(json_real_value(value), real);
+        oct_buffer_puts(out, real);
+        break;
+    case JSON_TRUE:
+        oct_buffer_puts(out, "True");
+        break;
+    case JSON_FALSE:
+        oct_buffer_puts(out, "False");
+        break;
+    default:
+        oct_buffer_puts(out, "None");
+        break;
+    }
+}
+
+static void add_problem(struct problems *problems, const char *param, const char *type, const char *text, const json_t *input) {
+    if (problems->count++ == 0) oct_buffer_puts(&problems->param, param);
+    if (problems->count > MAX_ERRORS) return;
+    oct_buffer_printf(&problems->lines, "\n  {'type': '%s', 'loc': '%s', 'msg': '%s', 'input': '", type, param, text);
+    describe(input, &problems->lines);
+    oct_buffer_puts(&problems->lines, "'}");
+}
+
+// Turns the problems, if there are any, into the error. True when there were none.
+static bool settle(struct problems *problems, struct oct_api_error *error) {
+    if (problems->count > 0 && !error->status) {
+        error->status = 400;
+        error->type = "Bad Request";
+        oct_buffer_printf(&error->message, "%zu validation error%s:", problems->count, problems->count == 1 ? "" : "s");
+        oct_buffer_append(&error->message, problems->lines.data, problems->lines.length);
+        if (problems->count > MAX_ERRORS) oct_buffer_printf(&error->message, "\n  ...and %zu more errors", problems->count - MAX_ERRORS);
+        oct_buffer_append(&error->param, problems->param.data, problems->param.length);
+    }
+    oct_buffer_free(&problems->lines);
+    oct_buffer_free(&problems->param);
+    return !error->status;
+}
+
+bool oct_openai_invalid(struct oct_api_error *error, const char *param, const char *type, const char *text, const json_t *input) {
+    struct problems problems = {0};
+    add_problem(&problems, param, type, text, input);
+    return settle(&problems, error);
+}
+
+// ---- JSON.
+
+// Counts what a body would cost before jansson allocates it. A quick look at brackets and commas outside of strings is enough for that.
+static bool is_affordable(const char *text, size_t length) {
+    size_t values = 1, containers = 0, depth = 0;
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        if (c == '"') {
+            for (i++; i < length && text[i] != '"'; i++)
+                if (text[i] == '\\') i++;
+        } else if (c == ',' || c == ':') {
+            values++;
+        } else if (c == '[' || c == '{') {
+            containers++;
+            if (++depth > MAX_DEPTH) return false;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+    }
+    return values + containers <= MAX_VALUES && containers <= MAX_CONTAINERS;
+}
+
+bool oct_openai_parse(struct oct_openai_request *request, const char *text, size_t length, struct oct_api_error *error) {
+    static const char broken[] = "There was an error parsing the body";
+    if (length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, length -= 3;
+    if (!is_affordable(text, length)) return oct_api_fail_detail(error, 400, broken);
+    json_error_t problem;
+    const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    request->body = json_loadb(text, length, flags, &problem);
+    // Integers past 64 bits: taken as reals, so that the range check of their parameter can name it.
+    if (!request->body && json_error_code(&problem) == json_error_numeric_overflow)
+        request->body = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &problem);
+    if (!request->body && json_error_code(&problem) == json_error_invalid_utf8) return oct_api_fail_detail(error, 400, broken);
+    if (!request->body && strstr(problem.text, "invalid Unicode"))
+        return oct_api_fail(error, NULL, "A string of the body holds half of a surrogate pair, which is not a character");
+    if (!request->body) {
+        char param[32];
+        snprintf(param, sizeof param, "body.%d", problem.position);
+        struct oct_buffer message = {0};
+        oct_buffer_printf(&message, "JSON decode error: %s", problem.text);
+        oct_openai_invalid(error, param, "json_invalid", message.data, NULL);
+        oct_buffer_free(&message);
+        return false;
+    }
+    if (json_is_object(request->body)) return true;
+    return oct_openai_invalid(error, "body", "model_attributes_type", "Input should be a valid dictionary or object to extract fields from",
+                              request->body);
+}
+
+// ---- The table of parameters.
+
+enum kind { BOOLEAN, INTEGER, NUMBER, STRING, OBJECT, LIST };
+
+struct parameter {
+    const char *name;
+    int endpoints; // oct_endpoint_set
+    enum kind kind;
+    bool nullable;
+    long offset; // of the field in struct oct_openai_request; IGNORED: only the type is checked
+    int64_t min; // INTEGER; INT64_MIN: none
+};
+
+enum { BOTH = OCT_COMPLETIONS | OCT_CHAT, IGNORED = -1 };
+#define FIELD(name) offsetof(struct oct_openai_request, name)
+
+// In the order in which vLLM reports their errors.
+static const struct parameter parameters[] = {
+    {"model", BOTH, STRING, true, FIELD(model), INT64_MIN},
+    {"echo", OCT_COMPLETIONS, BOOLEAN, true, FIELD(echo), INT64_MIN},
+    {"frequency_penalty", BOTH, NUMBER, true, FIELD(frequency_penalty), INT64_MIN},
+    {"logprobs", OCT_COMPLETIONS, INTEGER, true, FIELD(logprobs), INT64_MIN},
+    {"logprobs", OCT_CHAT, BOOLEAN, true, FIELD(wants_logprobs), INT64_MIN},
+    {"top_logprobs", OCT_CHAT, INTEGER, true, FIELD(top_logprobs), INT64_MIN},
+    {"max_tokens", BOTH, INTEGER, true, FIELD(max_tokens), INT64_MIN},
+    {"max_completion_tokens", OCT_CHAT, INTEGER, true, FIELD(max_completion_tokens), INT64_MIN},
+    {"n", OCT_COMPLETIONS, INTEGER, false, FIELD(n), INT64_MIN},
+    {"n", OCT_CHAT, INTEGER, true, FIELD(n), INT64_MIN},
+    {"presence_penalty", BOTH, NUMBER, true, FIELD(presence_penalty), INT64_MIN},
+    {"seed", BOTH, INTEGER, true, FIELD(seed), INT64_MIN},
+    {"stream", BOTH, BOOLEAN, true, FIELD(stream), INT64_MIN},
+    {"temperature", BOTH, NUMBER, true, FIELD(temperature), INT64_MIN},
+    {"top_p", BOTH, NUMBER, true, FIELD(top_p), INT64_MIN},
+    {"tools", OCT_CHAT, LIST, true, IGNORED, INT64_MIN},
+    {"include_reasoning", OCT_CHAT, BOOLEAN, false, IGNORED, INT64_MIN},
+    {"parallel_tool_calls", OCT_CHAT, BOOLEAN, true, IGNORED, INT64_MIN},
+    {"user", BOTH, STRING, true, IGNORED, INT64_MIN},
+    {"use_beam_search", BOTH, BOOLEAN, false, IGNORED, INT64_MIN},
+    {"top_k", BOTH, INTEGER, true, FIELD(top_k), INT64_MIN},
+    {"min_p", BOTH, NUMBER, true, FIELD(min_p), INT64_MIN},
+    {"repetition_penalty", BOTH, NUMBER, true, FIELD(repetition_penalty), INT64_MIN},
+    {"length_penalty", BOTH, NUMBER, false, IGNORED, INT64_MIN},
+    {"include_stop_str_in_output", BOTH, BOOLEAN, false, FIELD(include_stop_str_in_output), INT64_MIN},
+    {"ignore_eos", BOTH, BOOLEAN, false, FIELD(ignore_eos), INT64_MIN},
+    {"min_tokens", BOTH, INTEGER, false, FIELD(min_tokens), INT64_MIN},
+    {"skip_special_tokens", BOTH, BOOLEAN, false, FIELD(skip_special_tokens), INT64_MIN},
+    {"spaces_between_special_tokens", BOTH, BOOLEAN, false, IGNORED, INT64_MIN},
+    {"truncate_prompt_tokens", BOTH, INTEGER, true, FIELD(truncate_prompt_tokens), -1},
+    {"truncation_side", BOTH, STRING, true, FIELD(truncation_side), INT64_MIN},
+    {"echo", OCT_CHAT, BOOLEAN, false, FIELD(echo), INT64_MIN},
+    {"add_generation_prompt", OCT_CHAT, BOOLEAN, false, FIELD(add_generation_prompt), INT64_MIN},
+    {"continue_final_message", OCT_CHAT, BOOLEAN, false, FIELD(continue_final_message), INT64_MIN},
+    {"add_special_tokens", BOTH, BOOLEAN, false, FIELD(add_special_tokens), INT64_MIN},
+    {"priority", BOTH, INTEGER, false, IGNORED, INT64_MIN},
+    {"request_id", BOTH, STRING, false, FIELD(request_id), INT64_MIN},
+    {"session_id", BOTH, STRING, true, IGNORED, INT64_MIN},
+    {"return_tokens_as_token_ids", BOTH, BOOLEAN, true, FIELD(return_tokens_as_token_ids), INT64_MIN},
+    {"return_token_ids", BOTH, BOOLEAN, true, FIELD(return_token_ids), INT64_MIN},
+    {"cache_salt", BOTH, STRING, true, FIELD(cache_salt), INT64_MIN},
+    {"stream_interval", BOTH, INTEGER, true, FIELD(stream_interval), 1},
+    // Types only: what they would do is refused below, unless the value does nothing.
+    {"logit_bias", BOTH, OBJECT, true, IGNORED, INT64_MIN},
+    {"allowed_token_ids", BOTH, LIST, true, IGNORED, INT64_MIN},
+    {"bad_words", BOTH, LIST, false, IGNORED, INT64_MIN},
+    {"documents", OCT_CHAT, LIST, true, IGNORED, INT64_MIN},
+    {"chat_template_kwargs", OCT_CHAT, OBJECT, true, IGNORED, INT64_MIN},
+    {"kv_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},
+    {"ec_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},
+    {"vllm_xargs", BOTH, OBJECT, true, IGNORED, INT64_MIN},
+};
+
+static void set_defaults(struct oct_openai_request *request, enum oct_endpoint_set endpoint) {
+    request->n = 1;
+    request->max_tokens = endpoint == OCT_COMPLETIONS ? 16 : OCT_ABSENT;
+    request->max_completion_tokens = request->seed = request->logprobs = request->truncate_prompt_tokens = OCT_ABSENT;
+    request->stream_interval = 1;
+    request->temperature = request->top_p = request->repetition_penalty = 1;
+    request->skip_special_tokens = request->add_generation_prompt = true;
+    request->add_special_tokens = endpoint == OCT_COMPLETIONS;
+}
+
+// A string that is one number and nothing else. pydantic takes such strings for numbers.
+static bool parse_number(const char *text, double *out) {
+    if (!*text || strspn(text, "0123456789+-.eE ") != strlen(text)) return false;
+    char *end;
+    *out = strtod(text, &end);
+    while (*end == ' ') end++;
+    return end != text && !*end;
+}
+
+static void read_integer(const struct parameter *p, const char *param, const json_t *value, int64_t *out, struct problems *problems) {
+    double real = 0;
+    if (json_is_integer(value)) {
+        *out = json_integer_value(value);
+    } else if (json_is_boolean(value)) {
+        *out = json_is_true(value);
+    } else if (json_is_real(value) || (json_is_string(value) && parse_number(json_string_value(value), &real))) {
+        if (json_is_real(value)) real = json_real_value(value);
+        if (real != floor(real))
+            return add_problem(problems, param, "int_from_float", "Input should be a valid integer, got a number with a fractional part",
+                               value);
+        bool beyond = fabs(real) >= 9223372036854775808.0;
+        if (beyond && (!strcmp(p->name, "seed") || !strcmp(p->name, "truncate_prompt_tokens")))
+            return add_problem(problems, param, real > 0 ? "less_than_equal" : "greater_than_equal", "Input should be a 64-bit integer",
+                               value);
+        *out = !beyond ? (int64_t)real : real > 0 ? INT64_MAX : INT64_MIN + 1;
+    } else if (json_is_string(value)) {
+        return add_problem(problems, param, "int_parsing", "Input should be a valid integer, unable to parse string as an integer", value);
+    } else {
+        return add_problem(problems, param, "int_type", "Input should be a valid integer", value);
+    }
+    if (*out < p->min) {
+        char text[80];
+        snprintf(text, sizeof text, "Input should be greater than or equal to %" PRId64, p->min);
+        add_problem(problems, param, "greater_than_equal", text, value);
+    }
+}
+
+static void read_real(const char *param, const json_t *value, double *out, struct problems *problems) {
+    if (json_is_number(value))
+        *out = json_number_value(value);
+    else if (json_is_boolean(value))
+        *out = json_is_true(value);
+    else if (!json_is_string(value))
+        add_problem(problems, param, "float_type", "Input should be a valid number", value);
+    else if (!parse_number(json_string_value(value), out))
+        add_problem(problems, param, "float_parsing", "Input should be a valid number, unable to parse string as a number", value);
+}
+
+static void read_boolean(const char *param, const json_t *value, bool *out, struct problems *problems) {
+    static const char *const yes[] = {"1", "on", "t", "true", "y", "yes"}, *const no[] = {"0", "off", "f", "false", "n", "no"};
+    const char *text = json_string_value(value);
+    if (json_is_boolean(value)) {
+        *out = json_is_true(value);
+        return;
+    }
+    if (json_is_number(value) && (json_number_value(value) == 0 || json_number_value(value) == 1)) {
+        *out = json_number_value(value) == 1;
+        return;
+    }
+    for (size_t i = 0; text && i < sizeof yes / sizeof *yes; i++) {
+        if (strcasecmp(text, yes[i]) != 0 && strcasecmp(text, no[i]) != 0) continue;
+        *out = !strcasecmp(text, yes[i]);
+        return;
+    }
+    if (text || json_is_number(value))
+        add_problem(problems, param, "bool_parsing", "Input should be a valid boolean, unable to interpret input", value);
+    else
+        add_problem(problems, param, "bool_type", "Input should be a valid boolean", value);
+}
+
+static void read_parameter(struct oct_openai_request *request, const struct parameter *p, const json_t *value, struct problems *problems) {
+    if (json_is_null(value) && p->nullable) return; // the default
+    char param[64];
+    snprintf(param, sizeof param, "body.%s", p->name);
+    int64_t integer;
+    double real;
+    bool boolean;
+    char *field = p->offset == IGNORED ? NULL : (char *)request + p->offset;
+    switch (p->kind) {
+    case BOOLEAN:
+        read_boolean(param, value, field ? (bool *)(void *)field : &boolean, problems);
+        break;
+    case INTEGER:
+        read_integer(p, param, value, field ? (int64_t *)(void *)field : &integer, problems);
+        break;
+    case NUMBER:
+        read_real(param, value, field ? (double *)(void *)field : &real, problems);
+        break;
+    case STRING:
+        if (!json_is_string(value)) return add_problem(problems, param, "string_type", "Input should be a valid string", value);
+        if (field) *(const char **)(void *)field = json_string_value(value);
+        break;
+    case OBJECT:
+        if (!json_is_object(value)) add_problem(problems, param, "dict_type", "Input should be a valid dictionary", value);
+        break;
+    case LIST:
+        if (!json_is_array(value)) add_problem(problems, param, "list_type", "Input should be a valid list", value);
+        break;
+    }
+}
+
+bool oct_openai_token_ids(const json_t *array, int32_t **ids, size_t *count, size_t *bad) {
+    *count = json_array_size(array);
+    *ids = oct_alloc(*count ? *count : 1, sizeof **ids, "token ids");
+    for (size_t i = 0; i < *count; i++) {
+        const json_t *item = json_array_get(array, i);
+        double value = json_is_number(item) ? json_number_value(item) : -1;
+        *bad = i;
+        if (!json_is_number(item) || value != floor(value) || value < INT32_MIN || value > INT32_MAX) return false;
+        (*ids)[i] = (int32_t)value;
+    }
+    return true;
+}
+
+static void read_stops(struct oct_openai_request *request, const json_t *body, struct problems *problems) {
+    const json_t *stop = json_object_get(body, "stop");
+    size_t count = json_is_array(stop) ? json_array_size(stop) : json_is_string(stop) ? 1 : 0;
+    if (stop && !json_is_null(stop) && !json_is_array(stop) && !json_is_string(stop)) {
+        add_problem(problems, "body.stop", "string_type", "Input should be a valid string", stop);
+        add_problem(problems, "body.stop", "list_type", "Input should be a valid list", stop);
+    } else if (count > MAX_STOP_STRINGS) {
+        char text[80];
+        snprintf(text, sizeof text, "List should have at most %d items after validation, not %zu", MAX_STOP_STRINGS, count);
+        add_problem(problems, "body.stop", "too_long", text, stop);
+    } else if (count > 0) {
+        request->stop = oct_alloc(count, sizeof *request->stop, "stop strings");
+        for (size_t i = 0; i < count; i++) {
+            const json_t *item = json_is_array(stop) ? json_array_get(stop, i) : stop;
+            if (!json_is_string(item))
+                add_problem(problems, "body.stop", "string_type", "Input should be a valid string", item);
+            else if (strlen(json_string_value(item)) != json_string_length(item))
+                add_problem(problems, "body.stop", "value_error", "A stop string cannot contain a NUL character", item);
+            else
+                request->stop[request->num_stop++] = oct_strdup(json_string_value(item));
+        }
+    }
+    const json_t *ids = json_object_get(body, "stop_token_ids");
+    if (!ids || json_is_null(ids)) return;
+    size_t bad;
+    if (!json_is_array(ids))
+        add_problem(problems, "body.stop_token_ids", "list_type", "Input should be a valid list", ids);
+    else if (!oct_openai_token_ids(ids, &request->stop_token_ids, &request->num_stop_token_ids, &bad)) {
+        char param[64];
+        snprintf(param, sizeof param, "body.stop_token_ids.%zu", bad);
+        add_problem(problems, param, "int_parsing", "Input should be a valid integer", json_array_get(ids, bad));
+    }
+}
+
+// ---- What vLLM checks before it looks at single fields.
+
+static bool check_logprobs(const json_t *body, const char *name, struct oct_api_error *error) {
+    const json_t *value = json_object_get(body, name);
+    if (!value || json_is_null(value)) return true;
+    struct oct_buffer shown = {0};
+    describe(value, &shown);
+    bool integer = json_is_integer(value) || json_is_boolean(value);
+    if (!integer)
+        oct_api_fail(error, name, "`%s` must be an integer. (parameter=%s, value=%s)", name, name, shown.data);
+    else if (json_integer_value(value) < -1)
+        oct_api_fail(error, name, "`%s` must be a positive value or -1. (parameter=%s, value=%s)", name, name, shown.data);
+    oct_buffer_free(&shown);
+    return !error->status;
+}
+
+static bool is_true(const json_t *value) { // as Python's bool()
+    if (json_is_string(value)) return json_string_length(value) > 0;
+    if (json_is_number(value)) return json_number_value(value) != 0;
+    if (json_is_array(value)) return json_array_size(value) > 0;
+    if (json_is_object(value)) return json_object_size(value) > 0;
+    return json_is_true(value);
+}
+
+static bool check_combinations(const json_t *body, enum oct_endpoint_set endpoint, struct oct_api_error *error) {
+    if (is_true(json_object_get(body, "stream_options")) && !is_true(json_object_get(body, "stream")))
+        return oct_api_fail(error, "stream_options", "Stream options can only be defined when `stream=True`. (parameter=stream_options)");
+    if (!check_logprobs(body, "prompt_logprobs", error)) return false;
+    const json_t *prompt_logprobs = json_object_get(body, "prompt_logprobs");
+    if (is_true(json_object_get(body, "stream")) && json_is_integer(prompt_logprobs) && json_integer_value(prompt_logprobs) != 0)
+        return oct_api_fail(error, "prompt_logprobs",
+                            "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)");
+    if (!check_logprobs(body, endpoint == OCT_CHAT ? "top_logprobs" : "logprobs", error)) return false;
+    if (endpoint == OCT_CHAT && is_true(json_object_get(body, "top_logprobs")) && !is_true(json_object_get(body, "logprobs")))
+        return oct_api_fail(error, "top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)");
+    const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
+    if (endpoint == OCT_CHAT && json_is_array(tools) && json_array_size(tools) == 0)
+        return oct_api_fail(
+            error, "tools",
+            "`tools` must not be an empty array. Either provide at least one tool or omit the field entirely. (parameter=tools)");
+    bool none = !choice || json_is_null(choice) || (json_is_string(choice) && !strcmp(json_string_value(choice), "none"));
+    if (endpoint == OCT_CHAT && !none && (!tools || json_is_null(tools)))
+        return oct_api_fail(error, "tool_choice", "When using `tool_choice`, `tools` must be set. (parameter=tool_choice)");
+    const json_t *salt = json_object_get(body, "cache_salt");
+    if (json_is_string(salt)) {
+        const char *text = json_string_value(salt);
+        size_t length = json_string_length(salt);
+        if (length == 0)
+            return oct_api_fail(error, "cache_salt",
+                                "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)");
+        if (length > 128 || strlen(text) != length || strpbrk(text, "@/\\"))
+            return oct_api_fail(error, "cache_salt",
+                                "Parameter 'cache_salt' must be at most 128 characters and must not contain '@', '/', '\\\\', or NUL. "
+                                "(parameter=cache_salt)");
+    }
+    return true;
+}
+
+static bool read_stream_options(struct oct_openai_request *request, const json_t *body, struct problems *problems) {
+    const json_t *options = json_object_get(body, "stream_options");
+    if (!options || json_is_null(options)) return true;
+    if (!json_is_object(options)) {
+        add_problem(problems, "body.stream_options", "model_attributes_type",
+                    "Input should be a valid dictionary or object to extract fields from", options);
+        return false;
+    }
+    const json_t *usage = json_object_get(options, "include_usage"), *continuous = json_object_get(options, "continuous_usage_stats");
+    if (usage && !json_is_null(usage)) read_boolean("body.stream_options.include_usage", usage, &request->include_usage, problems);
+    if (continuous && !json_is_null(continuous))
+        read_boolean("body.stream_options.continuous_usage_stats", continuous, &request->continuous_usage, problems);
+    request->continuous_usage &= request->include_usage;
+    return true;
+}
+
+// ---- What this server does not do.
+
+// Parameters that would change the answer. A value that asks for nothing (null, false, empty) is let through.
+static const struct {
+    const char *name;
+    int endpoints;
+    const char *why; // NULL: "is not supported"
+} refused[] = {
+    {"suffix", OCT_COMPLETIONS, "suffix is only supported for models with FIM completion rendering"},
+    {"prompt_embeds", OCT_COMPLETIONS, "You must set `--enable-prompt-embeds` to input `prompt_embeds`. (parameter=prompt_embeds)"},
+    {"media_io_kwargs", OCT_CHAT,
+     "Per-request media_io_kwargs are disabled by default because they can change multimodal media loading resource usage. "
+     "(parameter=media_io_kwargs)"},
+    {"logit_bias", BOTH, NULL},
+    {"allowed_token_ids", BOTH, NULL},
+    {"bad_words", BOTH, NULL},
+    {"prompt_logprobs", BOTH, NULL},
+    {"logprob_token_ids", BOTH, NULL},
+    {"use_beam_search", BOTH, NULL},
+    {"structured_outputs", BOTH, NULL},
+    {"watermarking", BOTH, NULL},
+    {"thinking_token_budget", BOTH, NULL},
+    {"repetition_detection", BOTH, NULL},
+    {"kv_transfer_params", BOTH, NULL},
+    {"ec_transfer_params", BOTH, NULL},
+    {"vllm_xargs", BOTH, NULL},
+    {"mm_processor_kwargs", OCT_CHAT, NULL},
+    {"chat_template_kwargs", OCT_CHAT, NULL},
+    {"documents", OCT_CHAT, NULL},
+    {"continue_final_message", OCT_CHAT, NULL},
+    {"return_prompt_text", OCT_CHAT, NULL},
+    {"echo", OCT_CHAT, NULL},
+    {"add_special_tokens", OCT_CHAT, NULL},
+};
+
+static bool check_tools(const json_t *body, struct oct_api_error *error) {
+    const json_t *choice = json_object_get(body, "tool_choice");
+    if (!is_true(json_object_get(body, "tools"))) return true;
+    const char *text = json_string_value(choice);
+    const char *name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    if (text && !strcmp(text, "none")) return oct_api_fail(error, "tools", "`tools` are not supported. (parameter=tools)");
+    if (text && !strcmp(text, "required"))
+        return oct_api_fail(error, NULL, "tool_choice=\"required\" requires --tool-call-parser to be set");
+    if (name) return oct_api_fail(error, NULL, "tool_choice=function \"%.200s\" requires --tool-call-parser to be set", name);
+    return oct_api_fail(error, NULL, "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
+}
+
+static bool check_response_format(const json_t *body, struct oct_api_error *error) {
+    const json_t *format = json_object_get(body, "response_format");
+    if (!format || json_is_null(format)) return true;
+    if (!json_is_object(format))
+        return oct_openai_invalid(error, "body.response_format", "model_attributes_type",
+                                  "Input should be a valid dictionary or object to extract fields from", format);
+    const json_t *type = json_object_get(format, "type");
+    const char *name = json_string_value(type);
+    if (!name || (strcmp(name, "text") && strcmp(name, "json_object") && strcmp(name, "json_schema") && strcmp(name, "structural_tag")))
+        return oct_openai_invalid(error, "body.response_format.type", type ? "literal_error" : "missing",
+                                  type ? "Input should be text, json_object or json_schema" : "Field required", type ? type : format);
+    if (!strcmp(name, "text")) return true;
+    if (!strcmp(name, "json_schema") && !is_true(json_object_get(format, "json_schema")))
+        return oct_api_fail(
+            error, "response_format",
+            "When response_format type is 'json_schema', the 'json_schema' field must be provided. (parameter=response_format)");
+    return oct_api_fail(error, "response_format", "`response_format` of type '%s' is not supported. (parameter=response_format)", name);
+}
+
+static bool check_refused(const struct oct_openai_request *request, enum oct_endpoint_set endpoint, struct oct_api_error *error) {
+    const json_t *body = request->body;
+    if (endpoint == OCT_CHAT && request->continue_final_message && request->add_generation_prompt)
+        return oct_api_fail(
+            error, NULL,
+            "continue_final_message and add_generation_prompt are not compatible. Use continue_final_message when you want the model "
+            "to continue the final message, and add_generation_prompt when you want to add a header that will prompt it to start a "
+            "new assistant message instead.");
+    if (endpoint == OCT_CHAT && is_true(json_object_get(body, "chat_template")))
+        return oct_api_fail(
+            error, NULL,
+            "Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with untrusted "
+            "chat template.");
+    if (endpoint == OCT_CHAT && !check_tools(body, error)) return false;
+    if (!check_response_format(body, error)) return false;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const json_t *value = json_object_get(body, refused[i].name);
+        if (!(refused[i].endpoints & endpoint) || !value || json_is_null(value)) continue;
+        if (json_is_string(value) || is_true(value)) {
+            if (refused[i].why) return oct_api_fail(error, refused[i].name, "%s", refused[i].why);
+            return oct_api_fail(error, refused[i].name, "`%s` is not supported. (parameter=%s)", refused[i].name, refused[i].name);
+        }
+    }
+    if (request->truncation_side && strcmp(request->truncation_side, "left") && strcmp(request->truncation_side, "right"))
+        return oct_openai_invalid(error, "body.truncation_side", "literal_error", "Input should be left or right",
+                                  json_object_get(body, "truncation_side"));
+    return true;
+}
+
+bool oct_openai_read(struct oct_openai_request *request, enum oct_endpoint_set endpoint, struct oct_api_error *error) {
+    if (!check_combinations(request->body, endpoint, error)) return false;
+    set_defaults(request, endpoint);
+    struct problems problems = {0};
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+        if (!(parameters[i].endpoints & endpoint)) continue;
+        const json_t *value = json_object_get(request->body, parameters[i].name);
+        if (value) read_parameter(request, &parameters[i], value, &problems);
+    }
+    read_stream_options(request, request->body, &problems);
+    read_stops(request, request->body, &problems);
+    request->has_return_tokens_as_token_ids = json_is_boolean(json_object_get(request->body, "return_tokens_as_token_ids"));
+    return settle(&problems, error) && check_refused(request, endpoint, error);
+}
+
+// ---- Sampling parameters.
+
+// A range as vLLM words it; `param` is NULL where vLLM names none.
+static bool check_range(double value, bool fits, const char *name, const char *range, bool named, struct oct_api_error *error) {
+    if (fits) return true;
+    char shown[32];
+    oct_format_real(value, shown);
+    if (named) return oct_api_fail(error, name, "%s must be %s, got %s. (parameter=%s, value=%s)", name, range, shown, name, shown);
+    return oct_api_fail(error, NULL, "%s must be %s, got %s.", name, range, shown);
+}
+
+static bool check_ranges(const struct oct_openai_request *r, struct oct_api_error *error) {
+    if (r->n < 1) return oct_api_fail(error, NULL, "n must be at least 1, got %" PRId64 ".", r->n);
+    if (r->n > MAX_N) return oct_api_fail(error, NULL, "n must be at most %d, got %" PRId64 ".", MAX_N, r->n);
+    return check_range(r->presence_penalty, fabs(r->presence_penalty) <= 2, "presence_penalty", "in [-2, 2]", false, error) &&
+           check_range(r->frequency_penalty, fabs(r->frequency_penalty) <= 2, "frequency_penalty", "in [-2, 2]", false, error) &&
+           check_range(r->repetition_penalty, r->repetition_penalty > 0 && isfinite(r->repetition_penalty), "repetition_penalty",
+                       "greater than zero", false, error) &&
+           check_range(r->temperature, isfinite(r->temperature), "temperature", "a finite number", true, error) &&
+           check_range(r->temperature, r->temperature >= 0, "temperature", "non-negative", true, error) &&
+           check_range(r->temperature, r->temperature <= 2, "temperature", "in [0, 2]", true, error) &&
+           check_range(r->top_p, r->top_p > 0 && r->top_p <= 1, "top_p", "in (0, 1]", true, error) &&
+           (r->top_k >= -1 || oct_api_fail(error, NULL, "top_k must be 0 (disable), or at least 1, got %" PRId64 ".", r->top_k)) &&
+           check_range(r->min_p, r->min_p >= 0 && r->min_p <= 1, "min_p", "in [0, 1]", false, error);
+}
+
+static bool check_stop_token_ids(const struct oct_openai_request *r, int vocab_size, struct oct_api_error *error) {
+    for (size_t i = 0; i < r->num_stop_token_ids; i++) {
+        int32_t id = r->stop_token_ids[i];
+        if (id < 0 || id >= vocab_size)
+            return oct_api_fail(
+                error, "stop_token_ids",
+                "token_id(s) [%d] in stop_token_ids contain out-of-vocab token ids. Vocabulary size: %d (parameter=stop_token_ids, "
+                "value=[%d])",
+                id, vocab_size, id);
+    }
+    return true;
+}
+
+bool oct_openai_sampling(const struct oct_openai_request *r, enum oct_endpoint_set endpoint, const struct oct_openai_limits *limits,
+                         size_t prompt_tokens, oct_sampling_params *params, struct oct_api_error *error) {
+    int64_t room = (int64_t)limits->max_model_len - (int64_t)prompt_tokens;
+    int64_t asked = r->max_completion_tokens != OCT_ABSENT ? r->max_completion_tokens : r->max_tokens;
+    if (asked != OCT_ABSENT && asked > limits->max_model_len)
+        return oct_api_fail(error, "max_tokens",
+                            "max_tokens=%" PRId64 " cannot be greater than max_model_len=%d. Please request fewer output tokens. "
+                            "(parameter=max_tokens, value=%" PRId64 ")",
+                            asked, limits->max_model_len, asked);
+    int64_t max_tokens = asked == OCT_ABSENT || asked > room ? room : asked;
+    if (!check_ranges(r, error)) return false;
+    if (max_tokens < 1 && !(endpoint == OCT_COMPLETIONS && r->echo && max_tokens == 0 && room > 0))
+        return oct_api_fail(error, "max_tokens",
+                            "max_tokens must be at least 1, got %" PRId64 ". (parameter=max_tokens, value=%" PRId64 ")", max_tokens,
+                            max_tokens);
+    if (r->min_tokens < 0)
+        return oct_api_fail(error, NULL, "min_tokens must be greater than or equal to 0, got %" PRId64 ".", r->min_tokens);
+    if (r->min_tokens > (max_tokens > 0 ? max_tokens : 1))
+        return oct_api_fail(error, NULL, "min_tokens must be less than or equal to max_tokens=%" PRId64 ", got %" PRId64 ".", max_tokens,
+                            r->min_tokens);
+    for (size_t i = 0; i < r->num_stop; i++)
+        if (!*r->stop[i]) return oct_api_fail(error, NULL, "stop cannot contain an empty string.");
+    if (r->temperature == 0 && r->n > 1) return oct_api_fail(error, NULL, "n must be 1 when using greedy sampling, got %" PRId64 ".", r->n);
+    if (!check_stop_token_ids(r, limits->vocab_size, error)) return false;
+
+    int64_t best = endpoint == OCT_COMPLETIONS ? r->logprobs : r->wants_logprobs ? r->top_logprobs : OCT_ABSENT;
+    if (best == -1) best = limits->vocab_size;
+    if (best != OCT_ABSENT && limits->max_logprobs >= 0 && best > limits->max_logprobs)
+        return oct_api_fail(error, "logprobs",
+                            "Requested sample logprobs of %" PRId64
+                            ", which is greater than max allowed: %d (parameter=logprobs, value=%" PRId64 ")",
+                            best, limits->max_logprobs, best);
+    if (best != OCT_ABSENT && r->echo)
+        return oct_api_fail(error, "echo", "`echo` together with `logprobs` is not supported. (parameter=echo)");
+    if (best > limits->vocab_size) best = limits->vocab_size;
+
+    const double smallest_temperature = 0.01; // vLLM's: below it the quotient logits / temperature overflows
+    *params = (oct_sampling_params){
+        .temperature = r->temperature > 0 && r->temperature < smallest_temperature ? smallest_temperature : r->temperature,
+        .top_p = r->top_p,
+        .top_k = r->top_k > limits->vocab_size ? 0 : (int)r->top_k,
+        .min_p = r->min_p,
+        .repetition_penalty = r->repetition_penalty,
+        .presence_penalty = r->presence_penalty,
+        .frequency_penalty = r->frequency_penalty,
+        .has_seed = r->seed != OCT_ABSENT && r->seed != -1,
+        .seed = (uint64_t)r->seed,
+        .max_tokens = max_tokens > 0 ? (int)max_tokens : 1,
+        .min_tokens = (int)r->min_tokens,
+        .stop = (const char *const *)r->stop,
+        .num_stop = r->num_stop,
+        .stop_token_ids = r->stop_token_ids,
+        .num_stop_token_ids = r->num_stop_token_ids,
+        .ignore_eos = r->ignore_eos,
+        .skip_special_tokens_off = !r->skip_special_tokens,
+        .logprobs = best == OCT_ABSENT ? 0 : (int)best + 1,
+    };
+    return true;
+}
+
+void oct_openai_drop_body(struct oct_openai_request *request) {
+    json_decref(request->body);
+    request->body = NULL;
+    request->model = request->request_id = request->cache_salt = request->truncation_side = NULL;
+}
+
+void oct_openai_request_free(struct oct_openai_request *request) {
+    json_decref(request->body);
+    for (size_t i = 0; i < request->num_stop; i++) free(request->stop[i]);
+    free(request->stop);
+    free(request->stop_token_ids);
+    *request = (struct oct_openai_request){0};
+}
