@@ -85,6 +85,20 @@ static void pass_over(struct loader *loader, const struct stack *stack, int colu
     }
 }
 
+// The scales that lose least; one row after the other, because the errors of all rows are summed in order.
+static void search_scales(struct loader *loader, const struct stack *stack, int columns, struct oct_weight_search *search) {
+    int first = 0;
+    for (int part = 0; part < stack->num_parts; part++) {
+        int rows = (int)oct_tensor_rows(stack->parts[part]);
+        for (int row = 0; row < rows; row++) {
+            oct_tensor_rows_f32(stack->parts[part], row, 1, loader->rows[0]);
+            round_to_bf16(loader->rows[0], (size_t)columns);
+            oct_weight_search_rows(search, first + row, 1, columns, loader->rows[0]);
+        }
+        first += rows;
+    }
+}
+
 static oct_status load_linear(struct loader *loader, const struct stack *stack, enum oct_module module, int layer, int out_features,
                               int in_features, bool bias, struct oct_linear *linear) {
     struct oct_linear_plan *plan = loader->options->plan ? oct_plan_linear(loader->options->plan, module, layer) : NULL;
@@ -106,7 +120,13 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
     loader->llama->weight_bytes += linear->weight_bytes;
     if (fp8) {
         plan->in_features = in_features;
-        oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
+        struct oct_weight_search *search = oct_plan_search_begin(plan, out_features);
+        if (search) {
+            search_scales(loader, stack, in_features, search);
+            oct_plan_search_end(plan, search, out_features);
+        } else {
+            oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
+        }
         linear->input_scale = plan->input_scale;
         linear->input_inv_scale = oct_inv_scale(plan->input_scale);
         linear->full_scale = loader->options->plan->full_scale;
