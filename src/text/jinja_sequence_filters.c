@@ -98,7 +98,7 @@ FILTER(filter_join) {
 static struct jinja_arguments rest_of(const struct jinja_arguments *arguments, size_t skip) {
     struct jinja_arguments rest = *arguments;
     size_t skipped = skip < rest.count ? skip : rest.count;
-    rest.positional += skipped;
+    if (skipped) rest.positional += skipped;
     rest.count -= skipped;
     return rest;
 }
