@@ -5,7 +5,6 @@
 #include "base/memory.h"
 #include "text/unicode.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 struct jinja_scope {
@@ -15,12 +14,6 @@ struct jinja_scope {
         struct jinja_value value;
     } * slots; // (count)
     size_t count, capacity;
-};
-
-struct jinja_macro {
-    const struct jinja_node *node;
-    struct jinja_scope *scope; // where it was defined
-    bool uses_rest;            // varargs, kwargs or caller may be read
 };
 
 enum flow { FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE };
@@ -69,335 +62,13 @@ static struct jinja_value variable(struct jinja *j, struct jinja_scope *scope, i
     return undefined;
 }
 
-static _Noreturn void fail_undefined(struct jinja *j, struct jinja_value value) {
-    if (!value.string) jinja_fail(j, "a value is undefined");
-    jinja_fail(j, "'%.*s' is undefined", (int)(value.string->length < 200 ? value.string->length : 200), value.string->text);
-}
-
-static struct jinja_value undefined_named(struct jinja_value name) {
-    struct jinja_value undefined = jinja_undefined();
-    if (jinja_is_string(name)) undefined.string = name.string;
-    return undefined;
-}
-
-// Attributes of objects that are not data.
-static bool special_attribute(struct jinja *j, struct jinja_value object, struct oct_span name, struct jinja_value *out) {
-    if (object.type == JINJA_NAMESPACE) {
-        const struct jinja_value *value = jinja_get(j, object.dict, (struct jinja_value){.type = JINJA_STRING, .string = &name});
-        if (value) *out = *value;
-        return value != NULL;
-    }
-    if (object.type == JINJA_LOOP) {
-        struct jinja_loop *loop = object.loop;
-        size_t count = loop->list->count, at = loop->index0;
-        const struct {
-            const char *name;
-            struct jinja_value value;
-        } attributes[] = {
-            {"index", jinja_int((int64_t)at + 1)},
-            {"index0", jinja_int((int64_t)at)},
-            {"revindex", jinja_int((int64_t)(count - at))},
-            {"revindex0", jinja_int((int64_t)(count - at) - 1)},
-            {"first", jinja_bool(at == 0)},
-            {"last", jinja_bool(at + 1 == count)},
-            {"length", jinja_int((int64_t)count)},
-            {"depth", jinja_int((int64_t)loop->depth0 + 1)},
-            {"depth0", jinja_int((int64_t)loop->depth0)},
-            {"previtem", at ? loop->list->items[at - 1] : jinja_undefined()},
-            {"nextitem", at + 1 < count ? loop->list->items[at + 1] : jinja_undefined()},
-        };
-        for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
-            if (jinja_span_is(name, attributes[i].name)) return *out = attributes[i].value, true;
-        }
-    }
-    if (object.type == JINJA_MACRO && jinja_span_is(name, "name")) return *out = object.macro->node->constant, true;
-    if (object.type == JINJA_MACRO && jinja_span_is(name, "arguments")) {
-        *out = jinja_new_list(j, JINJA_TUPLE, 0);
-        for (const struct jinja_node *parameter = object.macro->node->items; parameter; parameter = parameter->next) {
-            struct oct_span text = {0};
-            text.text = oct_token_table_text(&j->template->symbols, parameter->symbol, &text.length);
-            jinja_append(j, out->list, jinja_string(j, text));
-        }
-        return true;
-    }
-    return false;
-}
-
-static struct jinja_value bind_method(struct jinja *j, struct jinja_value object, struct oct_span name, bool *known) {
-    bool unsafe = false;
-    jinja_call call = jinja_find_method(object, name, &unsafe);
-    *known = call || unsafe;
-    if (!call) return undefined_named((struct jinja_value){.type = JINJA_STRING, .string = NULL});
-    struct jinja_function *function = jinja_alloc(j, 1, sizeof *function);
-    *function = (struct jinja_function){"method", call, object};
-    return (struct jinja_value){.type = JINJA_FUNCTION, .function = function};
-}
-
-static bool find_item(struct jinja *j, struct jinja_value object, struct jinja_value key, struct jinja_value *out) {
-    if (object.type == JINJA_DICT) {
-        if (key.type == JINJA_LIST || key.type == JINJA_DICT || key.type == JINJA_NAMESPACE) return false; // unhashable
-        const struct jinja_value *value = jinja_get(j, object.dict, key);
-        if (value) *out = *value;
-        return value != NULL;
-    }
-    if (!jinja_is_integer(key)) return false;
-    int64_t index = jinja_as_integer(key);
-    const struct jinja_list *list = NULL;
-    if (object.type == JINJA_LIST || object.type == JINJA_TUPLE) list = object.list;
-    if (object.type == JINJA_VIEW && strcmp(object.view->label, "range") == 0) list = object.view->list;
-    if (list) {
-        if (index < 0) index += (int64_t)list->count;
-        if (index < 0 || index >= (int64_t)list->count) return false;
-        return *out = list->items[index], true;
-    }
-    if (!jinja_is_string(object)) return false;
-    struct oct_span text = *object.string;
-    int64_t count = (int64_t)jinja_length(j, object);
-    if (index < 0) index += count;
-    if (index < 0 || index >= count) return false;
-    size_t start = jinja_character_offset(text, (size_t)index),
-           end = jinja_character_offset(oct_subspan(text, start, text.length), 1) + start;
-    return *out = jinja_string(j, oct_subspan(text, start, end)), true;
-}
-
-struct jinja_value jinja_attribute(struct jinja *j, struct jinja_value object, struct jinja_value name) {
-    struct jinja_value result;
-    bool known;
-    if (jinja_is_undefined(object)) fail_undefined(j, object);
-    if (special_attribute(j, object, *name.string, &result)) return result;
-    result = bind_method(j, object, *name.string, &known);
-    if (known) return result;
-    return find_item(j, object, name, &result) ? result : undefined_named(name);
-}
-
-struct jinja_value jinja_item(struct jinja *j, struct jinja_value object, struct jinja_value key) {
-    struct jinja_value result;
-    bool known;
-    if (jinja_is_undefined(object)) fail_undefined(j, object);
-    if (find_item(j, object, key, &result)) return result;
-    if (!jinja_is_string(key)) return jinja_undefined();
-    if (special_attribute(j, object, *key.string, &result)) return result;
-    result = bind_method(j, object, *key.string, &known);
-    return known ? result : undefined_named(key);
-}
-
-// A bound of a slice, as Python clips it.
-static int64_t slice_bound(struct jinja *j, struct jinja_value value, int64_t count, int64_t step, int64_t otherwise) {
-    if (jinja_is_none(value)) return otherwise;
-    if (!jinja_is_integer(value)) jinja_fail(j, "slice indices must be integers or None, not %s", jinja_type_name(value));
-    int64_t index = jinja_as_integer(value);
-    if (index < 0) index += count;
-    int64_t low = step < 0 ? -1 : 0, high = step < 0 ? count - 1 : count;
-    return index < low ? low : index > high ? high : index;
-}
-
-static struct jinja_value slice(struct jinja *j, struct jinja_value object, struct jinja_value first, struct jinja_value second,
-                                struct jinja_value third) {
-    if (jinja_is_undefined(object)) fail_undefined(j, object);
-    bool is_text = jinja_is_string(object), is_view = object.type == JINJA_VIEW && strcmp(object.view->label, "range") == 0;
-    if (!is_text && !is_view && object.type != JINJA_LIST && object.type != JINJA_TUPLE) return jinja_undefined();
-    if (!jinja_is_none(third) && !jinja_is_integer(third)) jinja_fail(j, "slice step must be an integer or None");
-    int64_t step = jinja_is_none(third) ? 1 : jinja_as_integer(third);
-    if (step == 0) jinja_fail(j, "slice step cannot be zero");
-    if (step < -INT64_MAX) step = -INT64_MAX;
-    int64_t count = (int64_t)jinja_length(j, object);
-    int64_t start = slice_bound(j, first, count, step, step < 0 ? count - 1 : 0);
-    int64_t stop = slice_bound(j, second, count, step, step < 0 ? -1 : count);
-    if (is_text && step == 1) {
-        size_t from = jinja_character_offset(*object.string, (size_t)start);
-        size_t to = stop > start ? jinja_character_offset(*object.string, (size_t)stop) : from;
-        jinja_charge(j, to);
-        return jinja_string(j, oct_subspan(*object.string, from, to));
-    }
-    const struct jinja_list *list = jinja_iterate(j, object);
-    struct jinja_value result = jinja_new_list(j, object.type == JINJA_TUPLE ? JINJA_TUPLE : JINJA_LIST, 0);
-    for (int64_t i = start; step > 0 ? i < stop : i > stop; i += step) {
-        jinja_charge(j, 0);
-        jinja_append(j, result.list, list->items[i]);
-        if (step > 0 ? step > count - i : -step > i + 1) break; // the next step leaves the list, and could overflow
-    }
-    if (!is_text) return result;
-    struct jinja_text text = {0};
-    for (size_t i = 0; i < result.list->count; i++) jinja_text_add(j, &text, *result.list->items[i].string);
-    return jinja_text_value(j, &text);
-}
-
-static _Noreturn void fail_operands(struct jinja *j, const char *operator, struct jinja_value a, struct jinja_value b) {
-    if (jinja_is_undefined(a)) fail_undefined(j, a);
-    if (jinja_is_undefined(b)) fail_undefined(j, b);
-    jinja_fail(j, "unsupported operand type(s) for %s: '%s' and '%s'", operator, jinja_type_name(a), jinja_type_name(b));
-}
-
-static _Noreturn void fail_overflow(struct jinja *j) {
-    jinja_fail(j, "the result does not fit in 64 bits");
-}
-
-struct jinja_value jinja_add(struct jinja *j, struct jinja_value a, struct jinja_value b) {
-    if (jinja_is_integer(a) && jinja_is_integer(b)) {
-        int64_t sum;
-        if (__builtin_add_overflow(jinja_as_integer(a), jinja_as_integer(b), &sum)) fail_overflow(j);
-        return jinja_int(sum);
-    }
-    if (jinja_is_number(a) && jinja_is_number(b)) return jinja_float(jinja_as_real(a) + jinja_as_real(b));
-    if (jinja_is_string(a) && jinja_is_string(b)) {
-        bool safe = a.safe || b.safe; // Markup escapes what is added to it
-        if (safe && !a.safe) a = jinja_escape(j, a);
-        if (safe && !b.safe) b = jinja_escape(j, b);
-        struct jinja_text text = {0};
-        jinja_text_add(j, &text, *a.string);
-        jinja_text_add(j, &text, *b.string);
-        struct jinja_value sum = jinja_text_value(j, &text);
-        sum.safe = safe;
-        return sum;
-    }
-    if (a.type == b.type && (a.type == JINJA_LIST || a.type == JINJA_TUPLE)) {
-        struct jinja_value sum = jinja_new_list(j, a.type, a.list->count + b.list->count);
-        jinja_charge(j, 8 * (a.list->count + b.list->count));
-        for (size_t i = 0; i < a.list->count; i++) jinja_append(j, sum.list, a.list->items[i]);
-        for (size_t i = 0; i < b.list->count; i++) jinja_append(j, sum.list, b.list->items[i]);
-        return sum;
-    }
-    fail_operands(j, "+", a, b);
-}
-
-static struct jinja_value repeat(struct jinja *j, struct jinja_value value, int64_t times) {
-    if (times < 0) times = 0;
-    if (jinja_is_string(value)) {
-        size_t total;
-        struct jinja_text text = {0};
-        if (__builtin_mul_overflow((size_t)times, value.string->length, &total) || total > JINJA_MAX_BYTES) {
-            jinja_fail(j, "a string repeated %lld times is too long", (long long)times);
-        }
-        for (int64_t i = 0; i < times && value.string->length; i++) jinja_text_add(j, &text, *value.string);
-        struct jinja_value result = jinja_text_value(j, &text);
-        result.safe = value.safe;
-        return result;
-    }
-    size_t total;
-    if (__builtin_mul_overflow((size_t)times, value.list->count, &total) || total > JINJA_MAX_STEPS) {
-        jinja_fail(j, "a list repeated %lld times is too long", (long long)times);
-    }
-    struct jinja_value result = jinja_new_list(j, value.type, total);
-    jinja_charge(j, 64 * total);
-    for (size_t i = 0; i < total; i++) jinja_append(j, result.list, value.list->items[i % value.list->count]);
-    return result;
-}
-
-static bool is_sequence(struct jinja_value value) {
-    return jinja_is_string(value) || value.type == JINJA_LIST || value.type == JINJA_TUPLE;
-}
-
-static struct jinja_value multiply(struct jinja *j, struct jinja_value a, struct jinja_value b) {
-    if (jinja_is_integer(a) && jinja_is_integer(b)) {
-        int64_t product;
-        if (__builtin_mul_overflow(jinja_as_integer(a), jinja_as_integer(b), &product)) fail_overflow(j);
-        return jinja_int(product);
-    }
-    if (jinja_is_number(a) && jinja_is_number(b)) return jinja_float(jinja_as_real(a) * jinja_as_real(b));
-    if (is_sequence(a) && jinja_is_integer(b)) return repeat(j, a, jinja_as_integer(b));
-    if (jinja_is_integer(a) && is_sequence(b)) return repeat(j, b, jinja_as_integer(a));
-    fail_operands(j, "*", a, b);
-}
-
-// /, // and %, which round down as Python's do.
-static struct jinja_value divide(struct jinja *j, enum jinja_operator op, struct jinja_value a, struct jinja_value b) {
-    if (!jinja_is_number(a) || !jinja_is_number(b)) fail_operands(j, op == OP_DIVIDE ? "/" : op == OP_FLOOR ? "//" : "%", a, b);
-    if (jinja_as_real(b) == 0) jinja_fail(j, "division by zero");
-    if (op == OP_DIVIDE) return jinja_float(jinja_as_real(a) / jinja_as_real(b));
-    if (!jinja_is_integer(a) || !jinja_is_integer(b)) {
-        double x = jinja_as_real(a), y = jinja_as_real(b), rest = fmod(x, y);
-        if (rest != 0 && (rest < 0) != (y < 0)) rest += y;
-        return jinja_float(op == OP_MODULO ? rest : floor((x - rest) / y + 0.5));
-    }
-    int64_t x = jinja_as_integer(a), y = jinja_as_integer(b);
-    if (y == -1) { // INT64_MIN / -1 overflows
-        if (op == OP_MODULO) return jinja_int(0);
-        if (x == INT64_MIN) fail_overflow(j);
-        return jinja_int(-x);
-    }
-    int64_t quotient = x / y, rest = x % y;
-    if (rest != 0 && (rest < 0) != (y < 0)) quotient--, rest += y;
-    return jinja_int(op == OP_MODULO ? rest : quotient);
-}
-
-static struct jinja_value power(struct jinja *j, struct jinja_value a, struct jinja_value b) {
-    if (!jinja_is_number(a) || !jinja_is_number(b)) fail_operands(j, "**", a, b);
-    if (!jinja_is_integer(a) || !jinja_is_integer(b) || jinja_as_integer(b) < 0) {
-        double result = pow(jinja_as_real(a), jinja_as_real(b));
-        if (!isfinite(result)) jinja_fail(j, "the result of ** is not a finite number");
-        return jinja_float(result);
-    }
-    int64_t result = 1, base = jinja_as_integer(a), exponent = jinja_as_integer(b);
-    if (base == 0 || base == 1) return jinja_int(exponent ? base : 1);
-    for (int64_t i = 0; i < exponent; i++) {
-        if (base == -1 && i >= (exponent & 1)) break; // the rest cancels out
-        if (__builtin_mul_overflow(result, base, &result)) fail_overflow(j);
-    }
-    return jinja_int(result);
-}
-
-static struct jinja_value concatenate(struct jinja *j, struct jinja_value a, struct jinja_value b) {
-    struct jinja_text text = {0};
-    jinja_print(j, &text, a);
-    jinja_print(j, &text, b);
-    return jinja_text_value(j, &text);
-}
-
 static struct jinja_value binary(struct jinja *j, struct jinja_scope *scope, const struct jinja_node *node) {
     struct jinja_value left = evaluate(j, scope, node->left);
     if (node->op == OP_AND) return jinja_truth(left) ? evaluate(j, scope, node->right) : left;
     if (node->op == OP_OR) return jinja_truth(left) ? left : evaluate(j, scope, node->right);
     struct jinja_value right = evaluate(j, scope, node->right);
     j->line = node->line;
-    switch (node->op) {
-    case OP_ADD:
-        return jinja_add(j, left, right);
-    case OP_SUBTRACT:
-        if (!jinja_is_number(left) || !jinja_is_number(right)) fail_operands(j, "-", left, right);
-        if (jinja_is_integer(left) && jinja_is_integer(right)) {
-            int64_t difference;
-            if (__builtin_sub_overflow(jinja_as_integer(left), jinja_as_integer(right), &difference)) fail_overflow(j);
-            return jinja_int(difference);
-        }
-        return jinja_float(jinja_as_real(left) - jinja_as_real(right));
-    case OP_MULTIPLY:
-        return multiply(j, left, right);
-    case OP_MODULO:
-        if (jinja_is_string(left)) return jinja_format_percent(j, *left.string, right);
-        return divide(j, node->op, left, right);
-    case OP_DIVIDE:
-    case OP_FLOOR:
-        return divide(j, node->op, left, right);
-    case OP_POWER:
-        return power(j, left, right);
-    default:
-        return concatenate(j, left, right);
-    }
-}
-
-static struct jinja_value unary(struct jinja *j, struct jinja_scope *scope, const struct jinja_node *node) {
-    struct jinja_value value = evaluate(j, scope, node->left);
-    if (node->op == OP_NOT) return jinja_bool(!jinja_truth(value));
-    if (jinja_is_undefined(value)) fail_undefined(j, value);
-    if (!jinja_is_number(value))
-        jinja_fail(j, "bad operand type for unary %c: '%s'", node->op == OP_PLUS ? '+' : '-', jinja_type_name(value));
-    if (value.type == JINJA_FLOAT) return jinja_float(node->op == OP_PLUS ? value.real : -value.real);
-    int64_t integer = jinja_as_integer(value);
-    if (node->op == OP_PLUS) return jinja_int(integer);
-    if (integer == INT64_MIN) fail_overflow(j);
-    return jinja_int(-integer);
-}
-
-static bool compare_one(struct jinja *j, enum jinja_operator op, struct jinja_value a, struct jinja_value b) {
-    if (op == OP_EQUAL) return jinja_equal(j, a, b);
-    if (op == OP_UNEQUAL) return !jinja_equal(j, a, b);
-    if (op == OP_IN) return jinja_contains(j, b, a);
-    if (op == OP_NOT_IN) return !jinja_contains(j, b, a);
-    if (jinja_is_undefined(a)) fail_undefined(j, a);
-    if (jinja_is_undefined(b)) fail_undefined(j, b);
-    static const char *const names[] = {"<", "<=", ">", ">="};
-    int order = jinja_compare(j, a, b, names[op - OP_LESS]);
-    return op == OP_LESS ? order < 0 : op == OP_LESS_EQUAL ? order <= 0 : op == OP_GREATER ? order > 0 : order >= 0;
+    return jinja_binary(j, node->op, left, right);
 }
 
 static struct jinja_value compare(struct jinja *j, struct jinja_scope *scope, const struct jinja_node *node) {
@@ -405,7 +76,7 @@ static struct jinja_value compare(struct jinja *j, struct jinja_scope *scope, co
     for (const struct jinja_node *operand = node->items; operand; operand = operand->next) {
         struct jinja_value right = evaluate(j, scope, operand->left);
         j->line = node->line;
-        if (!compare_one(j, operand->op, left, right)) return jinja_bool(false);
+        if (!jinja_compare_by(j, operand->op, left, right)) return jinja_bool(false);
         left = right;
     }
     return jinja_bool(true);
@@ -472,7 +143,7 @@ static struct jinja_value call_macro(struct jinja *j, const struct jinja_macro *
         }
         if (!given && parameter->left) value = evaluate(j, scope, parameter->left);
         if (jinja_is_undefined(value) && !given && !parameter->left)
-            value = undefined_named(jinja_string(j, (struct oct_span){name, NULL, length}));
+            value = jinja_undefined_named(jinja_string(j, (struct oct_span){name, NULL, length}));
         set_variable(j, scope, parameter->symbol, value);
     }
     struct jinja_value rest = jinja_new_list(j, JINJA_TUPLE, 0), named = jinja_new_dict(j);
@@ -517,7 +188,7 @@ struct jinja_value jinja_call_value(struct jinja *j, struct jinja_value callee, 
         struct jinja_cycler *joiner = callee.cycler;
         result = joiner->at++ ? joiner->list->items[0] : jinja_string_of(j, "");
     } else if (jinja_is_undefined(callee)) {
-        fail_undefined(j, callee);
+        jinja_fail_undefined(j, callee);
     } else {
         jinja_fail(j, "'%s' object is not callable", jinja_type_name(callee));
     }
@@ -599,7 +270,7 @@ static struct jinja_value evaluate_kind(struct jinja *j, struct jinja_scope *sco
         object = evaluate(j, scope, node->left);
         key = evaluate_or_none(j, scope, node->first);
         struct jinja_value second = evaluate_or_none(j, scope, node->second);
-        return slice(j, object, key, second, evaluate_or_none(j, scope, node->third));
+        return jinja_slice(j, object, key, second, evaluate_or_none(j, scope, node->third));
     case NODE_CALL:
         object = evaluate(j, scope, node->left);
         arguments = evaluate_arguments(j, scope, node->arguments);
@@ -610,7 +281,9 @@ static struct jinja_value evaluate_kind(struct jinja *j, struct jinja_scope *sco
     case NODE_TEST:
         return apply_test(j, scope, node);
     case NODE_UNARY:
-        return unary(j, scope, node);
+        object = evaluate(j, scope, node->left);
+        j->line = node->line;
+        return jinja_unary(j, node->op, object);
     case NODE_BINARY:
         return binary(j, scope, node);
     case NODE_COMPARE:
@@ -645,7 +318,7 @@ static void assign(struct jinja *j, struct jinja_scope *scope, const struct jinj
     }
     size_t expected = 0, i = 0;
     for (const struct jinja_node *part = target->items; part; part = part->next) expected++;
-    if (jinja_is_undefined(value)) fail_undefined(j, value);
+    if (jinja_is_undefined(value)) jinja_fail_undefined(j, value);
     const struct jinja_list *list = jinja_iterate(j, value);
     if (list->count != expected) jinja_fail(j, "%zu values to unpack expected, %zu found", expected, list->count);
     jinja_enter(j);

@@ -115,4 +115,18 @@ struct jinja_template {
     struct oct_token_table symbols; // names of variables
 };
 
+struct jinja_macro {
+    const struct jinja_node *node;
+    struct jinja_scope *scope; // where it was defined
+    bool uses_rest;            // varargs, kwargs or caller may be read
+};
+
+// jinja_operators.c. AND and OR are the evaluator's.
+struct jinja_value jinja_binary(struct jinja *j, enum jinja_operator op, struct jinja_value left, struct jinja_value right);
+struct jinja_value jinja_unary(struct jinja *j, enum jinja_operator op, struct jinja_value value);
+bool jinja_compare_by(struct jinja *j, enum jinja_operator op, struct jinja_value a, struct jinja_value b);
+// jinja_access.c. A bound that is none is left out.
+struct jinja_value jinja_slice(struct jinja *j, struct jinja_value object, struct jinja_value first, struct jinja_value second,
+                               struct jinja_value third);
+
 void jinja_parse(struct jinja *j, struct jinja_token *tokens, struct jinja_template *template);

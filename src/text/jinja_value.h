@@ -237,11 +237,13 @@ struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format,
 struct jinja_value jinja_format_braces(struct jinja *j, struct oct_span format, const struct jinja_arguments *arguments);
 struct jinja_value jinja_format_time(struct jinja *j, struct oct_span format);
 
-// jinja_eval.c
-struct jinja_value jinja_call_value(struct jinja *j, struct jinja_value callee, const struct jinja_arguments *arguments);
+struct jinja_value jinja_call_value(struct jinja *j, struct jinja_value callee, const struct jinja_arguments *arguments); // jinja_eval.c
+// jinja_access.c
+_Noreturn void jinja_fail_undefined(struct jinja *j, struct jinja_value value);
+struct jinja_value jinja_undefined_named(struct jinja_value name);                                       // `name` is what messages call it
 struct jinja_value jinja_attribute(struct jinja *j, struct jinja_value object, struct jinja_value name); // object.name
 struct jinja_value jinja_item(struct jinja *j, struct jinja_value object, struct jinja_value key);       // object[key]
-struct jinja_value jinja_add(struct jinja *j, struct jinja_value a, struct jinja_value b);
+struct jinja_value jinja_add(struct jinja *j, struct jinja_value a, struct jinja_value b);               // jinja_operators.c
 
 // Arguments of a call by position or name.
 const struct jinja_value *jinja_argument(const struct jinja_arguments *arguments, size_t position, const char *name); // NULL: not given
