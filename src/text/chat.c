@@ -3,7 +3,7 @@
 #include "text/chat.h"
 
 #include "base/memory.h"
-#include "text/jinja.h"
+#include "text/jinja_value.h"
 
 #include <stdlib.h>
 
@@ -38,8 +38,81 @@ void oct_chat_prompt_free(struct oct_chat_prompt *prompt) {
     prompt->from_message = NULL;
 }
 
-oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_options *options,
-                           struct oct_chat_prompt *out, oct_error *err) {
+// Put behind the last message when it is to be continued: where it comes out, the prompt is cut. The space tells whether the template
+// trims messages.
+#define END_MARK       "CONTINUE_FINAL_MESSAGE_TAG"
+#define END_MARK_SPACE END_MARK " "
+
+static json_t *with_end_mark(const json_t *text) {
+    struct oct_buffer marked = {0};
+    oct_buffer_append(&marked, json_string_value(text), json_string_length(text));
+    oct_buffer_puts(&marked, END_MARK_SPACE);
+    json_t *result = json_stringn(marked.data, marked.length);
+    oct_buffer_free(&marked);
+    return result;
+}
+
+// Marks the end of a message's content: a string, or the last text among its parts. *text: what the content was.
+static oct_status mark_end(json_t *message, const json_t **text, oct_error *err) {
+    json_t *content = json_object_get(message, "content");
+    if (json_is_string(content)) {
+        *text = content;
+        json_object_set_new(message, "content", with_end_mark(content));
+        return OCT_OK;
+    }
+    json_t *parts = json_copy(content);
+    for (size_t i = json_array_size(parts); i-- > 0;) {
+        const json_t *part = json_array_get(parts, i);
+        *text = json_object_get(part, "text");
+        if (!json_is_string(*text)) continue;
+        json_t *marked = json_copy((json_t *)part);
+        json_object_set_new(marked, "text", with_end_mark(*text));
+        json_array_set_new(parts, i, marked);
+        json_object_set_new(message, "content", parts);
+        return OCT_OK;
+    }
+    json_decref(parts);
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "continue_final_message: the last message has no text to continue");
+}
+
+static void unify_reasoning(json_t *message) {
+    static const char *const names[] = {"reasoning_content", "reasoning", "thinking"};
+    json_t *text = NULL;
+    for (size_t i = 0; i < 3 && !json_string_length(text); i++) text = json_object_get(message, names[i]);
+    if (!json_string_length(text)) return;
+    if (!json_object_get(message, "reasoning_content")) json_object_set(message, "reasoning_content", text);
+    if (!json_object_get(message, "thinking")) json_object_set(message, "thinking", text);
+}
+
+// What the template sees of the messages: a copy that shares what is not changed.
+static json_t *prepare_messages(const json_t *messages) {
+    json_t *prepared = json_array();
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_t *message = json_copy(json_array_get(messages, i));
+        unify_reasoning(message);
+        json_array_append_new(prepared, message);
+    }
+    return prepared;
+}
+
+// Cuts the prompt where the mark came out last.
+static oct_status cut_at_end_mark(struct oct_marked_text *text, const json_t *last, oct_error *err) {
+    struct oct_span span = oct_marked_span(text), mark = {.text = END_MARK, .length = strlen(END_MARK)};
+    struct oct_span said =
+        jinja_strip((struct oct_span){.text = json_string_value(last), .length = json_string_length(last)}, NULL, true, true);
+    size_t at = jinja_find_last(span, mark, span.length);
+    if (at == SIZE_MAX || jinja_find(span, said, 0) == SIZE_MAX) {
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "continue_final_message: the template does not show the last message as it is");
+    }
+    bool trimmed = at + mark.length >= span.length || span.text[at + mark.length] != ' ';
+    text->text.length = trimmed ? jinja_strip(oct_subspan(span, 0, at), NULL, false, true).length : at;
+    text->text.data[text->text.length] = '\0';
+    text->marks.length = text->text.length;
+    return OCT_OK;
+}
+
+static oct_status render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_options *options,
+                         struct oct_marked_text *text, oct_error *err) {
     json_t *bos = json_string(options->bos_token ? options->bos_token : ""),
            *eos = json_string(options->eos_token ? options->eos_token : "");
     struct jinja_variable variables[MAX_VARIABLES] = {
@@ -51,7 +124,6 @@ oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *m
     const char *name;
     json_t *value;
     oct_status status = OCT_OK;
-    struct oct_marked_text text = {.has_marks = true};
     json_object_foreach((json_t *)options->extra, name, value) {
         if (count == MAX_VARIABLES) {
             status = oct_fail(err, OCT_INVALID_ARGUMENT, "at most %d template variables expected, %zu found", MAX_VARIABLES - 6,
@@ -63,15 +135,33 @@ oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *m
     time_t now = time(NULL);
     struct tm local;
     localtime_r(&now, &local);
-    status = jinja_render(chat->template, variables, count, &local, &text, err);
-    if (status != OCT_OK) goto out;
-    out->text = text.text;
-    out->from_message = (unsigned char *)oct_buffer_take(&text.marks);
-    text.text = (struct oct_buffer){0};
+    status = jinja_render(chat->template, variables, count, &local, text, err);
 out:
-    oct_marked_free(&text);
     json_decref(bos);
     json_decref(eos);
+    return status;
+}
+
+oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_options *options,
+                           struct oct_chat_prompt *out, oct_error *err) {
+    if (options->continue_final_message && options->add_generation_prompt) {
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "continue_final_message and add_generation_prompt are not compatible");
+    }
+    json_t *prepared = prepare_messages(messages);
+    const size_t count = json_array_size(prepared);
+    const json_t *said = NULL; // by the last message; lives in `messages`
+    struct oct_marked_text text = {.has_marks = true};
+    oct_status status = OCT_OK;
+    if (options->continue_final_message) status = mark_end(json_array_get(prepared, count - 1), &said, err);
+    if (status == OCT_OK) status = render(chat, prepared, options, &text, err);
+    if (status == OCT_OK && options->continue_final_message) status = cut_at_end_mark(&text, said, err);
+    if (status == OCT_OK) {
+        out->from_message = (unsigned char *)oct_buffer_take(&text.marks);
+        out->text = text.text;
+        text.text = (struct oct_buffer){0};
+    }
+    oct_marked_free(&text);
+    json_decref(prepared);
     return status;
 }
 

@@ -16,6 +16,7 @@ void oct_chat_template_free(struct oct_chat_template *chat);
 
 struct oct_chat_options {
     bool add_generation_prompt;
+    bool continue_final_message; // the prompt ends inside the last message, for the model to go on with; not with add_generation_prompt
     const char *bos_token, *eos_token; // NULL: empty
     const json_t *tools;               // array or NULL
     const json_t *extra;               // object of further variables, or NULL
@@ -29,7 +30,8 @@ struct oct_chat_prompt {
 };
 void oct_chat_prompt_free(struct oct_chat_prompt *prompt);
 
-// `messages` is a JSON array of {"role", "content", ...}. A template's raise_exception message comes through unchanged.
+// `messages` is a JSON array of {"role", "content", ...}; a reasoning text is given to the template under each of its usual names
+// ("reasoning", "reasoning_content", "thinking"). A template's raise_exception message comes through unchanged.
 oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_options *options,
                            struct oct_chat_prompt *out, oct_error *err);
 // The ids of a rendered prompt: template text with its special tokens, message text without.

@@ -249,6 +249,70 @@ static void extra_variables_and_tools_reach_the_template(void **state) {
     json_decref(extra);
 }
 
+static const json_t *template_named(const json_t *vectors, const char *name) {
+    size_t i;
+    json_t *template;
+    json_array_foreach(json_object_get(vectors, "templates"), i, template) {
+        if (strcmp(json_string_value(json_object_get(template, "name")), name) == 0) return json_object_get(template, "text");
+    }
+    return NULL;
+}
+
+static void the_last_message_can_be_continued_and_reasoning_has_all_its_names(void **state) {
+    (void)state;
+    const char *path = reference_path("text/chat/chat_apply.json.gz");
+    if (!path) skip();
+    json_t *vectors = golden_json(path), *templates = golden_json(reference_path("text/chat/chat_core.json.gz")), *entry;
+    size_t i;
+    int failed = 0, compared = 0;
+    json_array_foreach(json_object_get(vectors, "cases"), i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "template"));
+        const json_t *text = name ? template_named(templates, name) : NULL;
+        const json_t *asked = json_object_get(entry, "kwargs"), *bos = json_object_get(entry, "bos_token"),
+                     *eos = json_object_get(entry, "eos_token");
+        if (!text) continue;
+        struct oct_chat_options options = {
+            .add_generation_prompt = json_is_true(json_object_get(asked, "add_generation_prompt")),
+            .continue_final_message = json_is_true(json_object_get(asked, "continue_final_message")),
+            .bos_token = json_string_value(bos),
+            .eos_token = json_string_value(eos),
+        };
+        struct oct_chat_template *chat;
+        struct oct_chat_prompt prompt = {0};
+        oct_error err = {0};
+        assert_int_equal(oct_chat_template_compile(name, json_string_value(text), json_string_length(text), &chat, &err), OCT_OK);
+        oct_status status = oct_chat_render(chat, json_object_get(entry, "messages"), &options, &prompt, &err);
+        struct oct_marked_text rendered = {.text = prompt.text, .marks.length = prompt.text.length};
+        failed += !as_expected(json_string_value(json_object_get(entry, "case")), entry, status, &rendered, &err);
+        compared++;
+        oct_chat_prompt_free(&prompt);
+        oct_chat_template_free(chat);
+    }
+    json_decref(vectors);
+    json_decref(templates);
+    assert_int_equal(failed, 0);
+    assert_true(compared >= 50);
+}
+
+static void a_message_without_text_cannot_be_continued(void **state) {
+    (void)state;
+    struct oct_chat_template *chat;
+    struct oct_chat_prompt prompt = {0};
+    oct_error err = {0};
+    static const char *const chats[] = {"[]", "[{\"role\":\"user\"}]", "[{\"content\":[{\"type\":\"image\"}]}]", "[1]",
+                                        "[{\"content\":\"x\"}]"};
+    struct oct_chat_options options = {.continue_final_message = true};
+    assert_int_equal(oct_chat_template_compile("test", "fixed", 5, &chat, &err), OCT_OK);
+    for (size_t i = 0; i < sizeof chats / sizeof *chats; i++) {
+        json_t *messages;
+        assert_int_equal(oct_json_parse("test", chats[i], strlen(chats[i]), &messages, &err), OCT_OK);
+        assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
+        assert_non_null(strstr(err.message, "continue_final_message"));
+        json_decref(messages);
+    }
+    oct_chat_template_free(chat);
+}
+
 int main(void) {
     strptime("2025-03-05T14:07:09", "%Y-%m-%dT%H:%M:%S", &now);
     const struct CMUnitTest tests[] = {
@@ -259,6 +323,8 @@ int main(void) {
         cmocka_unit_test(what_came_out_of_a_message_is_marked_byte_by_byte),
         cmocka_unit_test(rendering_fails_with_the_line_and_the_template_s_own_message),
         cmocka_unit_test(extra_variables_and_tools_reach_the_template),
+        cmocka_unit_test(the_last_message_can_be_continued_and_reasoning_has_all_its_names),
+        cmocka_unit_test(a_message_without_text_cannot_be_continued),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
