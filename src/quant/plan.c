@@ -64,14 +64,15 @@ void oct_plan_free(struct oct_plan *plan) {
     free(plan);
 }
 
-static float nonzero(float scale) {
-    return scale == 0 ? 1 : scale;
+// Where only zeros were seen, the scale is 0 or so small that its inverse is infinite, and any other does as well.
+static float usable(float scale) {
+    return oct_scale_is_usable(scale) ? scale : 1;
 }
 
 struct builder {
     const struct oct_quant_config *config;
     const struct oct_measurement *measurement; // NULL: none
-    const struct oct_scale_method *method;
+    const struct oct_scale_method *method;     // of the module at hand
     const char *scale_path;
     const struct oct_value *scale_nodes; // of the scale file; NULL: none
     struct oct_plan *plan;
@@ -82,7 +83,7 @@ static oct_status check_scale(struct builder *b, const char *name, const char *f
     float rounded = oct_bf16_round((float)scale); // scales are bf16 numbers, also where a file says otherwise
     if (!(rounded >= 0) || isinf(rounded))
         return oct_fail(b->err, OCT_CORRUPT, "%s: %s.%s: a positive scale expected, %g found", b->scale_path, name, field, scale);
-    *out = nonzero(rounded);
+    *out = usable(rounded);
     return OCT_OK;
 }
 
@@ -116,12 +117,11 @@ static oct_status from_cache(struct builder *b, const char *name, const struct o
 }
 
 static oct_status scale_of(struct builder *b, const char *name, const char *field, float amax, float *out) {
-    struct oct_scale_rule rule = oct_quant_config_rule(b->config, false);
-    float scale = oct_scale(&rule, amax < 0 ? 0 : amax);
+    float scale = oct_scale(&b->method->activation, amax < 0 ? 0 : amax);
     if (!isfinite(scale))
         return oct_fail(b->err, OCT_CORRUPT, "%s: %s: the measurement is %g, from which %s makes no scale", name, field, amax,
-                        b->config->scale_method);
-    *out = nonzero(scale);
+                        b->method->name);
+    *out = usable(scale);
     return OCT_OK;
 }
 
@@ -138,7 +138,7 @@ static bool has_measurement(const struct oct_module_measurement *measured, const
 
 static oct_status from_measurement(struct builder *b, const char *name, const struct oct_module_measurement *measured,
                                    const struct slots *slots) {
-    if (!b->method->fixed && !has_measurement(measured, slots)) {
+    if (!oct_scale_method_is_fixed(b->method) && !has_measurement(measured, slots)) {
         if (b->config->ignore_modules_wo_measures) return OCT_OK;
         return oct_fail(b->err, OCT_NOT_FOUND,
                         "Layer '%s' has no measurements therefore it can't be quantized: calibrate again, block it, or set "
@@ -158,7 +158,8 @@ static oct_status plan_module(struct builder *b, enum oct_module module, int lay
     char name[128];
     oct_module_name(module, layer, name, sizeof name);
     struct slots slots = slots_of(b->plan, module, layer);
-    if (slots.linear) slots.linear->weight_rule = oct_quant_config_rule(b->config, true);
+    b->method = oct_scale_config_method(&b->config->scales, module, layer);
+    if (slots.linear) slots.linear->weight_rule = b->method->weight;
     const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
     return node ? from_cache(b, name, node, &slots) : from_measurement(b, name, measured_of(b->measurement, module, layer), &slots);
 }
@@ -174,7 +175,7 @@ static oct_status plan_modules(struct builder *b, bool quantize_kv) {
 }
 
 static char *scale_file(const struct oct_quant_config *config, const char *ending) {
-    return oct_quant_config_file(config, config->scale_method, config->rank, config->world_size, ending);
+    return oct_quant_config_file(config, config->scales.preset.name, config->rank, config->world_size, ending);
 }
 
 // The nodes of the scale file; NULL where there is no file, or it is not to be used.
@@ -182,7 +183,7 @@ static oct_status read_cached(const struct oct_quant_config *config, const char 
                               const struct oct_value **nodes, oct_error *err) {
     struct oct_value *found = NULL;
     *nodes = NULL;
-    if (config->recalc_scales || oct_scale_method_find(config->scale_method)->fixed) return OCT_OK;
+    if (config->recalc_scales || !oct_quant_config_uses_files(config)) return OCT_OK;
     oct_status status = oct_node_file_read(path, tree, &found, err);
     if (status == OCT_NOT_FOUND) return OCT_OK;
     *nodes = found;
@@ -197,7 +198,6 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
     plan->num_layers = num_layers;
     plan->layers = oct_alloc((size_t)num_layers, sizeof *plan->layers, "a quantization plan");
     struct builder b = {.config = config, .measurement = measurement, .plan = plan, .err = err};
-    b.method = oct_scale_method_find(config->scale_method);
     char *path = scale_file(config, ".npz");
     b.scale_path = path;
     struct oct_tree tree = {0};
@@ -220,24 +220,51 @@ static float max_of(const float *values, int n) {
     return max;
 }
 
-void oct_plan_set_weight_scales(struct oct_linear_plan *linear, const float *row_amax, int out_features) {
-    if (linear->weight_scales) {
-        if (linear->num_weight_scales == 1 || linear->num_weight_scales == out_features) return;
-        oct_log(OCT_LOG_WARNING, "a scale file has %d weight scales for %d output channels: computing them again",
-                linear->num_weight_scales, out_features);
-        free(linear->weight_scales);
-    }
-    bool per_channel = linear->weight_rule.per_channel;
-    float tensor_amax = max_of(row_amax, out_features);
-    linear->num_weight_scales = per_channel ? out_features : 1;
+// Whether a scale file gave scales that fit the weight. Those that do not are dropped.
+static bool has_weight_scales(struct oct_linear_plan *linear, int out_features) {
+    if (!linear->weight_scales) return false;
+    if (linear->num_weight_scales == 1 || linear->num_weight_scales == out_features) return true;
+    oct_log(OCT_LOG_WARNING, "a scale file has %d weight scales for %d output channels: computing them again", linear->num_weight_scales,
+            out_features);
+    free(linear->weight_scales);
+    linear->weight_scales = NULL;
+    return false;
+}
+
+static void alloc_weight_scales(struct oct_linear_plan *linear, int out_features) {
+    linear->num_weight_scales = linear->weight_rule.per_channel ? out_features : 1;
     linear->weight_scales = oct_alloc((size_t)linear->num_weight_scales, sizeof *linear->weight_scales, "weight scales");
+}
+
+void oct_plan_set_weight_scales(struct oct_linear_plan *linear, const float *row_amax, int out_features) {
+    if (has_weight_scales(linear, out_features)) return;
+    OCT_CHECK(linear->weight_rule.value != OCT_SCALE_OPT);
+    alloc_weight_scales(linear, out_features);
+    float tensor_amax = max_of(row_amax, out_features);
     for (int i = 0; i < linear->num_weight_scales; i++)
-        linear->weight_scales[i] = nonzero(oct_scale(&linear->weight_rule, per_channel ? row_amax[i] : tensor_amax));
+        linear->weight_scales[i] = usable(oct_scale(&linear->weight_rule, linear->weight_rule.per_channel ? row_amax[i] : tensor_amax));
+}
+
+struct oct_weight_search *oct_plan_search_begin(struct oct_linear_plan *linear, int out_features) {
+    if (linear->weight_rule.value != OCT_SCALE_OPT || has_weight_scales(linear, out_features)) return NULL;
+    return oct_weight_search_new(&linear->weight_rule, out_features);
+}
+
+void oct_plan_search_end(struct oct_linear_plan *linear, struct oct_weight_search *search, int out_features) {
+    alloc_weight_scales(linear, out_features);
+    oct_weight_search_finish(search, linear->weight_scales);
+    for (int i = 0; i < linear->num_weight_scales; i++) linear->weight_scales[i] = usable(linear->weight_scales[i]);
+    oct_weight_search_free(search);
+}
+
+// Scales of a search are an array of one, others a number.
+static int per_tensor_dims(const struct oct_linear_plan *linear) {
+    return linear->weight_rule.value == OCT_SCALE_OPT ? 1 : 0;
 }
 
 // The weight's scales as an array, per tensor or {0: over output channels, 1: over input channels (ones)}.
 static struct oct_value *weight_value(struct oct_tree *tree, const struct oct_linear_plan *linear) {
-    if (!linear->weight_rule.per_channel) return oct_tree_scalar(tree, linear->weight_scales[0]);
+    if (!linear->weight_rule.per_channel) return oct_tree_array(tree, per_tensor_dims(linear), (size_t[]){1}, linear->weight_scales);
     size_t outs = (size_t)linear->num_weight_scales, ins = linear->in_features > 0 ? (size_t)linear->in_features : 1;
     float *ones = oct_alloc(ins, sizeof *ones, "weight scales");
     for (size_t i = 0; i < ins; i++) ones[i] = 1;
@@ -253,16 +280,15 @@ static struct oct_value *linear_output(struct oct_tree *tree, const struct oct_l
     size_t n = (size_t)linear->num_weight_scales;
     float *products = oct_alloc(n, sizeof *products, "output scales");
     for (size_t i = 0; i < n; i++) products[i] = oct_bf16_round(linear->weight_scales[i] * linear->input_scale);
-    struct oct_value *value = oct_tree_array(tree, linear->weight_rule.per_channel ? 1 : 0, &n, products);
+    struct oct_value *value = oct_tree_array(tree, linear->weight_rule.per_channel ? 1 : per_tensor_dims(linear), &n, products);
     free(products);
     return value;
 }
 
-static struct oct_value *output_of(struct oct_tree *tree, const struct oct_quant_config *config, const struct slots *slots,
+static struct oct_value *output_of(struct oct_tree *tree, const struct oct_scale_method *method, const struct slots *slots,
                                    enum oct_module module, const struct oct_module_measurement *measured) {
     if (module == OCT_O_PROJ || module == OCT_DOWN_PROJ) { // row-parallel: of the sum over ranks
-        struct oct_scale_rule rule = oct_quant_config_rule(config, false);
-        return oct_tree_scalar(tree, oct_scale(&rule, measured && measured->outputs[0] > 0 ? measured->outputs[0] : 0));
+        return oct_tree_scalar(tree, oct_scale(&method->activation, measured && measured->outputs[0] > 0 ? measured->outputs[0] : 0));
     }
     if (slots->linear) return linear_output(tree, slots->linear);
     if (slots->output) return oct_tree_scalar(tree, *slots->output);
@@ -270,7 +296,7 @@ static struct oct_value *output_of(struct oct_tree *tree, const struct oct_quant
     return oct_tree_scalar(tree, *slots->inputs[0]); // a cache
 }
 
-static struct oct_value *node_of(struct oct_tree *tree, const struct oct_quant_config *config, const struct slots *slots,
+static struct oct_value *node_of(struct oct_tree *tree, const struct oct_scale_method *method, const struct slots *slots,
                                  enum oct_module module, const struct oct_module_measurement *measured) {
     bool cache = module == OCT_K_CACHE || module == OCT_V_CACHE;
     struct oct_value *inputs = oct_tree_value(tree, slots->inputs[0] ? OCT_VALUE_LIST : OCT_VALUE_TUPLE); // as INC has them
@@ -278,7 +304,7 @@ static struct oct_value *node_of(struct oct_tree *tree, const struct oct_quant_c
     struct oct_value *params = oct_tree_value(tree, OCT_VALUE_DICT);
     for (int i = 0; i < 2; i++)
         if (slots->inputs[i]) oct_value_append(tree, inputs, oct_tree_scalar(tree, *slots->inputs[i]));
-    oct_value_append(tree, outputs, output_of(tree, config, slots, module, measured));
+    oct_value_append(tree, outputs, output_of(tree, method, slots, module, measured));
     if (slots->linear) oct_dict_set(tree, params, oct_tree_key(tree, "weight"), weight_value(tree, slots->linear));
     struct oct_value *node = oct_tree_value(tree, OCT_VALUE_DICT);
     oct_dict_set(tree, node, oct_tree_key(tree, "inputs"), inputs);
@@ -310,7 +336,7 @@ static void replace_node(struct oct_tree *tree, struct oct_value *nodes, const c
 
 oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_quant_config *config,
                                  const struct oct_measurement *measurement, oct_error *err) {
-    if (oct_scale_method_find(config->scale_method)->fixed) return OCT_OK;
+    if (!oct_quant_config_uses_files(config)) return OCT_OK;
     char *path = scale_file(config, ".npz"), *stem = scale_file(config, "");
     struct oct_tree tree = {0};
     const struct oct_value *cached;
@@ -328,7 +354,9 @@ oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_q
         oct_module_name(module, layer, name, sizeof name);
         if (!*slots.fp8 || node_fits(oct_dict_get(cached, name), &slots)) continue;
         OCT_CHECK(!slots.linear || slots.linear->weight_scales);
-        replace_node(&tree, nodes, name, node_of(&tree, config, &slots, module, measured_of(measurement, module, layer)));
+        replace_node(&tree, nodes, name,
+                     node_of(&tree, oct_scale_config_method(&config->scales, module, layer), &slots, module,
+                             measured_of(measurement, module, layer)));
         changed = true;
     }
     if (changed) status = oct_node_file_write(stem, root, err);

@@ -7,6 +7,7 @@
 #include "quant/module.h"
 #include "quant/quant_config.h"
 #include "quant/scale_method.h"
+#include "quant/weight_search.h"
 
 #include <stdbool.h>
 
@@ -57,5 +58,10 @@ struct oct_linear_plan *oct_plan_linear(struct oct_plan *plan, enum oct_module m
 // Computes and stores the weight scales of one linear from the maxima of its output rows: row_amax (out_features), each the exact
 // max |w| of the row in the weight's own precision. Keeps those that a scale file gave, if their number fits.
 void oct_plan_set_weight_scales(struct oct_linear_plan *linear, const float *row_amax, int out_features);
+
+// A linear whose weight scales must be searched (weight_rule.value is OCT_SCALE_OPT) and are not known needs more than maxima: begin
+// (NULL: no search is needed, call oct_plan_set_weight_scales), then all rows, then end, which frees the search.
+struct oct_weight_search *oct_plan_search_begin(struct oct_linear_plan *linear, int out_features);
+void oct_plan_search_end(struct oct_linear_plan *linear, struct oct_weight_search *search, int out_features);
 
 void oct_plan_free(struct oct_plan *plan);

@@ -92,8 +92,25 @@ struct reader {
     const char *path;
     struct oct_quant_config *config;
     int values[NUM_KEYS];
+    char observer[32]; // as the file says
+    bool method_is_dict;
     oct_error *err;
 };
+
+static void append_python_text(const json_t *value, struct oct_buffer *out);
+
+static void append_python_list(const json_t *list, struct oct_buffer *out) {
+    size_t i;
+    json_t *item;
+    oct_buffer_puts(out, "[");
+    json_array_foreach(list, i, item) {
+        const char *quote = json_is_string(item) ? "'" : "";
+        oct_buffer_printf(out, "%s%s", i ? ", " : "", quote);
+        append_python_text(item, out);
+        oct_buffer_puts(out, quote);
+    }
+    oct_buffer_puts(out, "]");
+}
 
 // Python's str() of a JSON value.
 static void append_python_text(const json_t *value, struct oct_buffer *out) {
@@ -116,8 +133,11 @@ static void append_python_text(const json_t *value, struct oct_buffer *out) {
     case JSON_REAL:
         oct_python_repr(json_real_value(value), out);
         return;
-    default:
-        oct_buffer_puts(out, oct_json_kind(value));
+    case JSON_ARRAY:
+        append_python_list(value, out);
+        return;
+    case JSON_OBJECT:
+        oct_buffer_puts(out, "{...}");
         return;
     }
 }
@@ -252,8 +272,7 @@ static oct_status read_text(struct reader *r, enum key_id id, const json_t *valu
         r->config->dump_stats_path = oct_strdup(json_string_value(value));
         return OCT_OK;
     }
-    if (strcmp(json_string_value(value), "maxabs") != 0)
-        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: observer: \"maxabs\" expected, \"%s\" found", r->path, json_string_value(value));
+    snprintf(r->observer, sizeof r->observer, "%s", json_string_value(value));
     return OCT_OK;
 }
 
@@ -265,11 +284,17 @@ static oct_status read_dict(struct reader *r, enum key_id id, const json_t *valu
     return OCT_OK;
 }
 
+// Rules that a file spells out are not told apart by the names of scale files, so cached scales do not count, unless a later key says so.
+static oct_status read_scale_config(struct reader *r, const json_t *value) {
+    r->method_is_dict = true;
+    r->values[RECALC_SCALES] = IS_TRUE;
+    return oct_scale_config_parse(value, &r->config->scales, r->err);
+}
+
 static oct_status read_key(struct reader *r, enum key_id id, const json_t *value) {
     switch (keys[id].kind) {
     case METHOD:
-        if (json_is_object(value)) return oct_fail(r->err, OCT_UNSUPPORTED, "%s: scale_method: a dict is not implemented", r->path);
-        return read_choice(r, id, value);
+        return json_is_object(value) ? read_scale_config(r, value) : read_choice(r, id, value);
     case CHOICE:
         if (id == MODE && json_is_null(value)) {
             r->values[id] = OCT_QUANT_NONE; // str(None).upper() happens to be a mode
@@ -311,22 +336,6 @@ static oct_status read_keys(struct reader *r, json_t *root) {
     return OCT_OK;
 }
 
-static oct_status check_supported(struct reader *r) {
-    for (int id = 0; id < NUM_KEYS; id++) {
-        if (keys[id].only < 0 || r->values[id] == keys[id].only) continue;
-        const char *found = keys[id].kind == CHOICE ? keys[id].choices[r->values[id]] : "true";
-        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: %s: %s is not implemented", r->path, keys[id].name, found);
-    }
-    int mode = r->values[MODE];
-    if (mode == OCT_QUANT_SHAPE || mode == OCT_QUANT_LOAD)
-        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: mode: %s is not implemented; MEASURE and QUANTIZE are", r->path,
-                        keys[MODE].choices[mode]);
-    const struct oct_scale_method *method = &oct_scale_methods[r->values[SCALE_METHOD]];
-    if (mode == OCT_QUANT_QUANTIZE && method->unsupported)
-        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: scale_method %s: %s", r->path, method->name, method->unsupported);
-    return OCT_OK;
-}
-
 // 2 or 3 for a text that ends in g2 or g3 right after `before` (or at its start when `before` is 0); else 0.
 static int generation(const char *text, size_t length, char before) {
     if (length < 2 || text[length - 2] != 'g' || (text[length - 1] != '2' && text[length - 1] != '3')) return 0;
@@ -353,12 +362,11 @@ static enum oct_profile profile_of_names(const char *path, const char *dump_stat
     return by_file == 2 || by_folder == 2 ? OCT_GAUDI2 : OCT_GAUDI3;
 }
 
-static void resolve(struct reader *r) {
+static oct_status resolve(struct reader *r) {
     struct oct_quant_config *config = r->config;
     config->mode = (enum oct_quant_mode)r->values[MODE];
     config->world_size = 1;
     snprintf(config->observer, sizeof config->observer, "maxabs");
-    snprintf(config->scale_method, sizeof config->scale_method, "%s", oct_scale_methods[r->values[SCALE_METHOD]].name);
     if (!config->dump_stats_path) config->dump_stats_path = oct_strdup("stats");
     config->profile = r->values[DEVICE_FOR_SCALES] < 0 ? profile_of_names(r->path, config->dump_stats_path)
                                                        : (enum oct_profile)r->values[DEVICE_FOR_SCALES];
@@ -368,6 +376,71 @@ static void resolve(struct reader *r) {
     config->separate_measure_files = r->values[SEPARATE_FILES];
     const char *exclude = keys[MEASURE_EXCLUDE].choices[r->values[MEASURE_EXCLUDE]];
     config->measure_outputs = strcmp(exclude, "OUTPUT") != 0 && strcmp(exclude, "ALL") != 0;
+    if (!r->method_is_dict) config->scales.preset = oct_scale_methods[r->values[SCALE_METHOD]];
+    return oct_scale_config_resolve(&config->scales, config->profile, r->err);
+}
+
+static bool is_dynamic_only(const struct oct_scale_method *method) {
+    return method->activation.per_channel;
+}
+
+static bool is_static_only(const struct oct_scale_method *method) {
+    return method->activation.rounding == OCT_ROUND_HW_ALIGNED || oct_scale_method_is_fixed(method);
+}
+
+static bool is_not_fixed(const struct oct_scale_method *method) {
+    return !oct_scale_method_is_fixed(method);
+}
+
+// What INC refuses when activation scales are computed at run time, in its order.
+static oct_status check_dynamic(struct reader *r) {
+    const struct oct_quant_config *config = r->config;
+    if (r->values[USE_QDQ] == IS_TRUE || r->values[FAKE_QUANT] == IS_TRUE)
+        return oct_fail(r->err, OCT_INVALID_ARGUMENT, "Currently dynamic quantization is not supported for qdq and fake quant.");
+    if (oct_scale_config_any(&config->scales, is_static_only)) {
+        struct oct_buffer repr = {0};
+        oct_scale_config_repr(&config->scales, &repr);
+        oct_status status = oct_fail(r->err, OCT_INVALID_ARGUMENT,
+                                     "Unsupported config: scale_method %s is not supported in dynamic quantization", repr.data);
+        oct_buffer_free(&repr);
+        return status;
+    }
+    if (config->mode != OCT_QUANT_QUANTIZE && config->mode != OCT_QUANT_LOAD)
+        return oct_fail(r->err, OCT_INVALID_ARGUMENT,
+                        "Quantization mode is QuantMode.%s, but dynamic quantization is only supported in QUANTIZE or LOAD mode",
+                        keys[MODE].choices[config->mode]);
+    if (r->values[ALLREDUCE])
+        return oct_fail(r->err, OCT_INVALID_ARGUMENT,
+                        "Dynamic quantization is not supported when using row_parallel_linear_allreduce_quantization");
+    return OCT_OK;
+}
+
+static oct_status check_static(struct reader *r) {
+    if (!oct_scale_config_any(&r->config->scales, is_dynamic_only)) return OCT_OK;
+    const char *name = r->config->scales.preset.name;
+    for (int i = 0; i < r->config->scales.num_overrides; i++)
+        if (is_dynamic_only(&r->config->scales.overrides[i].method)) name = r->config->scales.overrides[i].method.name;
+    return oct_fail(r->err, OCT_INVALID_ARGUMENT, "Unsupported config: scale_method %s is supported only in dynamic quantization", name);
+}
+
+static oct_status check_supported(struct reader *r) {
+    for (int id = 0; id < NUM_KEYS; id++) {
+        if (keys[id].only < 0 || r->values[id] == keys[id].only) continue;
+        const char *found = keys[id].kind == CHOICE ? keys[id].choices[r->values[id]] : "true";
+        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: %s: %s is not implemented", r->path, keys[id].name, found);
+    }
+    int mode = r->values[MODE];
+    if (mode == OCT_QUANT_SHAPE || mode == OCT_QUANT_LOAD)
+        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: mode: %s is not implemented; MEASURE and QUANTIZE are", r->path,
+                        keys[MODE].choices[mode]);
+    if (*r->observer && strcmp(r->observer, "maxabs") != 0)
+        return oct_fail(r->err, OCT_UNSUPPORTED, "%s: observer: \"maxabs\" expected, \"%s\" found", r->path, r->observer);
+    return OCT_OK;
+}
+
+static oct_status check(struct reader *r) {
+    OCT_TRY(r->values[DYNAMIC_QUANTIZATION] == IS_TRUE ? check_dynamic(r) : check_static(r));
+    return check_supported(r);
 }
 
 oct_status oct_quant_config_load(const char *path, struct oct_quant_config **out, oct_error *err) {
@@ -379,13 +452,13 @@ oct_status oct_quant_config_load(const char *path, struct oct_quant_config **out
     oct_status status = OCT_OK;
     if (!json_is_object(root)) status = oct_fail(err, OCT_INVALID_ARGUMENT, "%s: an object expected, %s found", path, oct_json_kind(root));
     if (status == OCT_OK) status = read_keys(&r, root);
-    if (status == OCT_OK) status = check_supported(&r);
+    if (status == OCT_OK) status = resolve(&r);
+    if (status == OCT_OK) status = check(&r);
     json_decref(root);
     if (status != OCT_OK) {
         oct_quant_config_free(r.config);
         return status;
     }
-    resolve(&r);
     *out = r.config;
     return OCT_OK;
 }
@@ -397,6 +470,7 @@ void oct_quant_config_free(struct oct_quant_config *config) {
     free_list(config->allow_names);
     free_list(config->block_types);
     free_list(config->block_names);
+    oct_scale_config_free(&config->scales);
     free(config);
 }
 
@@ -435,12 +509,8 @@ bool oct_quant_config_selects(const struct oct_quant_config *config, enum oct_mo
     return allow_all || has_type(config->allow_types, class_name) || has_name(config->allow_names, name);
 }
 
-struct oct_scale_rule oct_quant_config_rule(const struct oct_quant_config *config, bool weight) {
-    const struct oct_scale_method *method = oct_scale_method_find(config->scale_method);
-    OCT_CHECK(method);
-    struct oct_scale_rule rule = weight ? method->weight : method->activation;
-    rule.profile = config->profile;
-    return rule;
+bool oct_quant_config_uses_files(const struct oct_quant_config *config) {
+    return config->mode != OCT_QUANT_QUANTIZE || oct_scale_config_any(&config->scales, is_not_fixed);
 }
 
 char *oct_quant_config_file(const struct oct_quant_config *config, const char *infix, int rank, int world, const char *ending) {

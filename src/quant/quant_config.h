@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "quant/module.h"
-#include "quant/scale_method.h"
+#include "quant/scale_config.h"
 
 #include <stdbool.h>
 
@@ -13,7 +13,7 @@ struct oct_quant_config {
     enum oct_quant_mode mode;
     char observer[32];                                               // "maxabs"
     char *dump_stats_path;                                           // prefix of the measurement and scale files. Owned
-    char scale_method[64];                                           // upper case: "MAXABS_HW"
+    struct oct_scale_config scales;                                  // which scale method each module has. Owned
     enum oct_profile profile;                                        // see oct_quant_config_load
     char **allow_types, **allow_names, **block_types, **block_names; // NULL-terminated lists. Owned
     int calibration_sample_interval;                                 // > 0: rewrite the measurement files every so many steps
@@ -31,8 +31,8 @@ void oct_quant_config_free(struct oct_quant_config *config);
 
 // Whether allowlist and blocklist select a module (spec inc 6).
 bool oct_quant_config_selects(const struct oct_quant_config *config, enum oct_module module, int layer);
-// The rule of the configuration's scale method for activations or for weights.
-struct oct_scale_rule oct_quant_config_rule(const struct oct_quant_config *config, bool weight);
+// False when all scales are fixed (UNIT_SCALE, HW_ALIGNED_SINGLE_SCALE) in mode QUANTIZE: then no file is read or written.
+bool oct_quant_config_uses_files(const struct oct_quant_config *config);
 
 // File names: <dump_stats_path>_hooks_<observer>[_<rank>_<world>].json / .npz, and with "_<SCALE_METHOD>" after the observer
 // for scales, "_mod_list" before the ending for the module list. The caller frees them.

@@ -34,47 +34,40 @@ float oct_profile_full_scale(enum oct_profile profile) {
     return profiles[profile].full_scale;
 }
 
-#define WEIGHT(rounding_, per_channel_)                                                                                                    \
-    { .rounding = (rounding_), .per_channel = (per_channel_), .backoff = 0.5f }
+int oct_profile_hw_scales(enum oct_profile profile, float *scales) {
+    int n = 0;
+    for (int e = profiles[profile].max_exponent; e >= profiles[profile].min_exponent; e -= profiles[profile].exponent_step)
+        scales[n++] = ldexpf(1, e);
+    return n;
+}
+
+#define WEIGHT(rounding_)                                                                                                                  \
+    { .rounding = (rounding_), .backoff = 0.5 }
+#define ROWS(rounding_)                                                                                                                    \
+    { .rounding = (rounding_), .backoff = 0.5, .per_channel = true }
+#define SEARCH(rounding_, per_channel_)                                                                                                    \
+    { .rounding = (rounding_), .backoff = 0.5, .per_channel = (per_channel_), .value = OCT_SCALE_OPT }
 #define ACTIVATION(rounding_)                                                                                                              \
-    { .rounding = (rounding_), .backoff = 0.25f }
-#define SEARCH  "weight scales found by search (OPT) are not implemented"
-#define DYNAMIC "activation scales computed at run time (dynamic quantization) are not implemented"
+    { .rounding = (rounding_), .backoff = 0.25 }
+#define TOKENS(rounding_)                                                                                                                  \
+    { .rounding = (rounding_), .backoff = 0.5, .per_channel = true }
+#define FIXED(rounding_)                                                                                                                   \
+    { .rounding = (rounding_), .backoff = 1, .value = OCT_SCALE_FIXED }
 
 const struct oct_scale_method oct_scale_methods[OCT_NUM_SCALE_METHODS] = {
-    {.name = "UNIT_SCALE", .weight = WEIGHT(OCT_ROUND_UNIT, false), .activation = ACTIVATION(OCT_ROUND_UNIT), .fixed = true},
-    {.name = "HW_ALIGNED_SINGLE_SCALE",
-     .weight = WEIGHT(OCT_ROUND_HW_ALIGNED_FIXED, false),
-     .activation = ACTIVATION(OCT_ROUND_HW_ALIGNED_FIXED),
-     .fixed = true},
-    {.name = "MAXABS_HW", .weight = WEIGHT(OCT_ROUND_HW_ALIGNED, false), .activation = ACTIVATION(OCT_ROUND_HW_ALIGNED)},
-    {.name = "MAXABS_POW2", .weight = WEIGHT(OCT_ROUND_POW2, false), .activation = ACTIVATION(OCT_ROUND_POW2)},
-    {.name = "ACT_MAXABS_HW_WEIGHTS_PCS_MAXABS_POW2",
-     .weight = WEIGHT(OCT_ROUND_POW2, true),
-     .activation = ACTIVATION(OCT_ROUND_HW_ALIGNED)},
-    {.name = "ACT_MAXABS_HW_WEIGHTS_PCS_OPT_POW2",
-     .weight = WEIGHT(OCT_ROUND_POW2, true),
-     .activation = ACTIVATION(OCT_ROUND_HW_ALIGNED),
-     .unsupported = SEARCH},
-    {.name = "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2", .weight = WEIGHT(OCT_ROUND_POW2, true), .activation = ACTIVATION(OCT_ROUND_POW2)},
-    {.name = "ACT_MAXABS_POW2_WEIGHTS_PCS_OPT_POW2",
-     .weight = WEIGHT(OCT_ROUND_POW2, true),
-     .activation = ACTIVATION(OCT_ROUND_POW2),
-     .unsupported = SEARCH},
-    {.name = "MAXABS_HW_OPT_WEIGHT",
-     .weight = WEIGHT(OCT_ROUND_HW_ALIGNED, false),
-     .activation = ACTIVATION(OCT_ROUND_HW_ALIGNED),
-     .unsupported = SEARCH},
-    {.name = "MAXABS_POW2_OPT_WEIGHT",
-     .weight = WEIGHT(OCT_ROUND_POW2, false),
-     .activation = ACTIVATION(OCT_ROUND_POW2),
-     .unsupported = SEARCH},
-    {.name = "MAXABS_ARBITRARY", .weight = WEIGHT(OCT_ROUND_IDENTITY, false), .activation = ACTIVATION(OCT_ROUND_IDENTITY)},
-    {.name = "ACT_MAXABS_PCS_POW2_WEIGHT_MAXABS_PTS_POW2_HW",
-     .weight = WEIGHT(OCT_ROUND_HW_ALIGNED, false),
-     .activation = ACTIVATION(OCT_ROUND_POW2),
-     .unsupported = DYNAMIC},
-    {.name = "MAXABS_PCS_POW2", .weight = WEIGHT(OCT_ROUND_POW2, true), .activation = ACTIVATION(OCT_ROUND_POW2), .unsupported = DYNAMIC},
+    {"UNIT_SCALE", FIXED(OCT_ROUND_UNIT), FIXED(OCT_ROUND_UNIT)},
+    {"HW_ALIGNED_SINGLE_SCALE", FIXED(OCT_ROUND_HW_ALIGNED_FIXED), FIXED(OCT_ROUND_HW_ALIGNED_FIXED)},
+    {"MAXABS_HW", WEIGHT(OCT_ROUND_HW_ALIGNED), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"MAXABS_POW2", WEIGHT(OCT_ROUND_POW2), ACTIVATION(OCT_ROUND_POW2)},
+    {"ACT_MAXABS_HW_WEIGHTS_PCS_MAXABS_POW2", ROWS(OCT_ROUND_POW2), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"ACT_MAXABS_HW_WEIGHTS_PCS_OPT_POW2", SEARCH(OCT_ROUND_POW2, true), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2", ROWS(OCT_ROUND_POW2), ACTIVATION(OCT_ROUND_POW2)},
+    {"ACT_MAXABS_POW2_WEIGHTS_PCS_OPT_POW2", SEARCH(OCT_ROUND_POW2, true), ACTIVATION(OCT_ROUND_POW2)},
+    {"MAXABS_HW_OPT_WEIGHT", SEARCH(OCT_ROUND_HW_ALIGNED, false), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"MAXABS_POW2_OPT_WEIGHT", SEARCH(OCT_ROUND_POW2, false), ACTIVATION(OCT_ROUND_POW2)},
+    {"MAXABS_ARBITRARY", WEIGHT(OCT_ROUND_IDENTITY), ACTIVATION(OCT_ROUND_IDENTITY)},
+    {"ACT_MAXABS_PCS_POW2_WEIGHT_MAXABS_PTS_POW2_HW", WEIGHT(OCT_ROUND_HW_ALIGNED), TOKENS(OCT_ROUND_POW2)},
+    {"MAXABS_PCS_POW2", ROWS(OCT_ROUND_POW2), TOKENS(OCT_ROUND_POW2)},
 };
 
 const struct oct_scale_method *oct_scale_method_find(const char *name) {
@@ -104,20 +97,31 @@ static float round_up_to_hw_aligned(float scale, enum oct_profile profile) {
     return bf16_exp2(fminf(fmaxf(exponent, (float)profiles[profile].min_exponent), (float)profiles[profile].max_exponent));
 }
 
-float oct_scale(const struct oct_scale_rule *rule, float amax) {
-    if (rule->rounding == OCT_ROUND_UNIT) return 1;
-    if (rule->rounding == OCT_ROUND_HW_ALIGNED_FIXED) return ldexpf(1, profiles[rule->profile].max_exponent);
-    float reciprocal = oct_bf16_round(1 / (profiles[rule->profile].full_scale * rule->backoff));
-    float scale = oct_bf16_round(oct_bf16_round(amax) * reciprocal);
-    if (rule->per_channel && scale < 0x1p-126f) scale = 0x1p-126f; // a channel of zeros
+float oct_scale_round(const struct oct_scale_rule *rule, float scale) {
     switch (rule->rounding) {
+    case OCT_ROUND_IDENTITY:
+        return scale;
     case OCT_ROUND_POW2:
         return round_up_to_pow2(scale);
     case OCT_ROUND_HW_ALIGNED:
         return round_up_to_hw_aligned(scale, rule->profile);
-    default:
-        return scale;
+    case OCT_ROUND_HW_ALIGNED_FIXED:
+        return ldexpf(1, profiles[rule->profile].max_exponent);
+    case OCT_ROUND_UNIT:
+        return 1;
     }
+    OCT_CHECK(!"a rounding rule");
+}
+
+float oct_scale(const struct oct_scale_rule *rule, float amax) {
+    float reciprocal = oct_bf16_round((float)(1 / (profiles[rule->profile].full_scale * rule->backoff)));
+    float scale = oct_bf16_round(oct_bf16_round(amax) * reciprocal);
+    if (rule->per_channel && scale < 0x1p-126f) scale = 0x1p-126f; // a channel of zeros
+    return oct_scale_round(rule, scale);
+}
+
+bool oct_scale_is_usable(float scale) {
+    return scale > 0 && isfinite(scale) && isfinite(oct_inv_scale(scale));
 }
 
 float oct_inv_scale(float scale) {

@@ -28,12 +28,8 @@ static int drop_folder(void **state) {
 
 // The configuration of files <path>_hooks_maxabs_0_1.*
 static struct oct_quant_config config_at(const char *path) {
-    return (struct oct_quant_config){.mode = OCT_QUANT_MEASURE,
-                                     .observer = "maxabs",
-                                     .dump_stats_path = (char *)path,
-                                     .scale_method = "MAXABS_HW",
-                                     .world_size = 1,
-                                     .separate_measure_files = true};
+    return (struct oct_quant_config){
+        .mode = OCT_QUANT_MEASURE, .observer = "maxabs", .dump_stats_path = (char *)path, .world_size = 1, .separate_measure_files = true};
 }
 
 static struct oct_quant_config config_here(void) {
@@ -179,6 +175,32 @@ static void a_missing_measurement_names_the_remedy(void **state) {
     assert_non_null(strstr(err.message, "octavo calibrate"));
 }
 
+static void files_of_an_older_run_are_moved_away(void **state) {
+    (void)state;
+    char path[128], name[512];
+    snprintf(path, sizeof path, "%s/again/new/inc_output", folder);
+    struct oct_quant_config config = config_at(path);
+    oct_error err;
+    assert_int_equal(oct_measurement_prepare(&config, &err), OCT_OK); // makes the folder
+    snprintf(name, sizeof name, "%s_hooks_maxabs_MAXABS_HW_0_1.npz", path);
+    assert_int_equal(oct_file_write(name, "old", 3, &err), OCT_OK);
+    snprintf(name, sizeof name, "%s/again/new/other", folder);
+    assert_int_equal(oct_file_write(name, "kept", 4, &err), OCT_OK);
+    assert_int_equal(oct_measurement_prepare(&config, &err), OCT_OK);
+    assert_true(oct_path_exists(name));
+    snprintf(name, sizeof name, "%s_hooks_maxabs_MAXABS_HW_0_1.npz", path);
+    assert_false(oct_path_exists(name));
+    snprintf(name, sizeof name, "cat %s/again/new/backup_inc_output_*/inc_output_hooks_maxabs_MAXABS_HW_0_1.npz | grep -qx old", folder);
+    assert_int_equal(system(name), 0);
+}
+
+static void a_folder_that_cannot_be_made_is_an_error(void **state) {
+    (void)state;
+    struct oct_quant_config config = config_at("/proc/nowhere/inc_output");
+    oct_error err;
+    assert_int_equal(oct_measurement_prepare(&config, &err), OCT_IO);
+}
+
 static void write_nodes(struct oct_tree *tree, struct oct_value *node) {
     struct oct_value *nodes, *root = oct_node_file_new(tree, 0, 0, "DynamicRange", &nodes);
     oct_dict_set(tree, nodes, oct_tree_string(tree, "lm_head"), node);
@@ -237,6 +259,8 @@ int main(void) {
         cmocka_unit_test(blocked_modules_are_left_out),
         cmocka_unit_test(unifying_gives_the_matmuls_the_range_of_the_cache),
         cmocka_unit_test(a_missing_measurement_names_the_remedy),
+        cmocka_unit_test(files_of_an_older_run_are_moved_away),
+        cmocka_unit_test(a_folder_that_cannot_be_made_is_an_error),
         cmocka_unit_test(former_names_and_channels_are_understood),
         cmocka_unit_test(a_node_of_another_shape_is_an_error_that_names_it),
     };

@@ -50,7 +50,7 @@ static void missing_keys_have_incs_defaults(void **state) {
     assert_int_equal(config->mode, OCT_QUANT_QUANTIZE);
     assert_string_equal(config->observer, "maxabs");
     assert_string_equal(config->dump_stats_path, "stats");
-    assert_string_equal(config->scale_method, "MAXABS_HW");
+    assert_string_equal(config->scales.preset.name, "MAXABS_HW");
     assert_int_equal(config->profile, OCT_GAUDI3);
     assert_int_equal(config->calibration_sample_interval, 0);
     assert_false(config->recalc_scales);
@@ -68,15 +68,15 @@ static void values_are_coerced_as_inc_does(void **state) {
                   "\"calibration_sample_interval\": \"7\", \"device_for_scales\": \"gaudi2\", \"method\": \"HOOKS\","
                   "\"quantize_weight\": false, \"scale_format\": \"const\", \"dynamic_quantization\": \"False\", \"foo\": {}}");
     assert_int_equal(config->mode, OCT_QUANT_MEASURE);
-    assert_string_equal(config->scale_method, "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2");
+    assert_string_equal(config->scales.preset.name, "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2");
     assert_true(config->recalc_scales);
     assert_true(config->ignore_modules_wo_measures);
     assert_true(config->separate_measure_files); // a non-empty string is true
     assert_true(config->measure_outputs);
     assert_int_equal(config->calibration_sample_interval, 7);
     assert_int_equal(config->profile, OCT_GAUDI2);
-    assert_true(oct_quant_config_rule(config, true).per_channel);
-    assert_int_equal(oct_quant_config_rule(config, false).profile, OCT_GAUDI2);
+    assert_true(config->scales.preset.weight.per_channel);
+    assert_int_equal(config->scales.preset.activation.profile, OCT_GAUDI2);
     oct_quant_config_free(config);
 }
 

@@ -3,6 +3,7 @@
 #include "quant/scale_method.h"
 #include "quant_golden.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -123,6 +124,36 @@ static void every_weight_byte_equals_inc(void **state) {
     json_decref(root);
 }
 
+static float max_over(const char *hex, size_t start, size_t n, size_t stride) {
+    float max = 0;
+    for (size_t i = 0; i < n; i++) max = fmaxf(max, fabsf(oct_bf16_to_f32((uint16_t)hex_at(hex, start + i * stride, 4))));
+    return max;
+}
+
+// Activations per token ("dim-1"), or per column for a matmul's second operand ("dim-2").
+static void scales_made_at_run_time_are_incs(void **state) {
+    (void)state;
+    static const char *const names[] = {"MAXABS_PCS_POW2", "ACT_MAXABS_PCS_POW2_WEIGHT_MAXABS_PTS_POW2_HW"};
+    json_t *root = golden_json("dynamic_scales.json"), *input = json_object_get(root, "input");
+    const char *hex = json_string_value(json_object_get(input, "bf16"));
+    size_t rows = 6, cols = 24;
+    assert_int_equal(strlen(hex), 4 * rows * cols);
+    for (int profile = 0; profile < 2; profile++)
+        for (int m = 0; m < 2; m++) {
+            json_t *expected = json_object_get(json_object_get(root, devices[profile]), names[m]);
+            struct oct_scale_rule rule = rule_of(oct_scale_method_find(names[m]), false, profile);
+            for (size_t row = 0; row < rows; row++) {
+                const char *bits = json_string_value(json_array_get(json_object_get(expected, "dim-1"), row));
+                assert_int_equal(oct_bf16_from_f32(oct_scale(&rule, max_over(hex, row * cols, cols, 1))), strtoul(bits, NULL, 16));
+            }
+            for (size_t col = 0; col < cols; col++) {
+                const char *bits = json_string_value(json_array_get(json_object_get(expected, "dim-2"), col));
+                assert_int_equal(oct_bf16_from_f32(oct_scale(&rule, max_over(hex, col, rows, cols))), strtoul(bits, NULL, 16));
+            }
+        }
+    json_decref(root);
+}
+
 static void an_inverse_scale_is_rounded_to_bf16(void **state) {
     (void)state;
     assert_true(oct_inv_scale(0.25f) == 4);
@@ -147,6 +178,7 @@ int main(void) {
         cmocka_unit_test(every_weight_scale_equals_the_cards),
         cmocka_unit_test(every_weight_byte_equals_inc),
         cmocka_unit_test(an_inverse_scale_is_rounded_to_bf16),
+        cmocka_unit_test(scales_made_at_run_time_are_incs),
         cmocka_unit_test(profiles_have_names),
     };
     return cmocka_run_group_tests_name("scale_method", tests, NULL, NULL);

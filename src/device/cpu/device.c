@@ -102,6 +102,11 @@ void oct_device_free(struct oct_device *device, void *memory, size_t bytes) {
     oct_pages_free(memory, bytes ? bytes : 1);
 }
 
+void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*task)(void *context, int worker, int begin, int end),
+                      void *context) {
+    oct_pool_for(device->pool, items, chunk, task, context);
+}
+
 // --- operations that go row by row: each worker takes some rows -------------------------------------------------------------------------
 
 struct row_task {

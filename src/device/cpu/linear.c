@@ -38,48 +38,32 @@ void oct_linear_free(struct oct_device *device, struct oct_linear *linear) {
     *linear = (struct oct_linear){0};
 }
 
-struct pack_task {
-    struct oct_device *device;
-    struct oct_linear *linear;
-    const float *weights, *inv_scales;
-    int first_row, rows;
-};
-
-static void pack_row(const struct oct_kernels *kernels, struct oct_linear *linear, int row, const float *weights, float inv_scale,
-                     void *scratch) {
-    int k_count = linear->in_features, channel = row % OCT_PANEL;
-    void *panel = (char *)linear->weight + (size_t)(row / OCT_PANEL) * panel_bytes(linear);
-    switch (linear->dtype) {
-    case OCT_E4M3: {
-        uint8_t *codes = scratch;
-        kernels->encode(weights, k_count, inv_scale, linear->full_scale, codes);
-        for (int k = 0; k < k_count; k++) ((uint8_t *)panel)[oct_panel_element(OCT_E4M3, k, channel)] = codes[k];
-        break;
-    }
-    case OCT_BF16: {
-        uint16_t *values = scratch;
-        kernels->round_bf16(weights, k_count, values);
-        for (int k = 0; k < k_count; k++) ((uint16_t *)panel)[oct_panel_element(OCT_BF16, k, channel)] = values[k];
-        break;
-    }
-    default:
-        for (int k = 0; k < k_count; k++) ((float *)panel)[oct_panel_element(OCT_F32, k, channel)] = weights[k];
-    }
-}
-
-static void pack_rows(void *context, int worker, int begin, int end) {
-    const struct pack_task *task = context;
-    void *scratch = oct_scratch_reserve(&task->device->workers[worker], (size_t)task->linear->in_features * sizeof(uint16_t));
-    for (int i = begin; i < end; i++)
-        pack_row(task->device->kernels, task->linear, task->first_row + i, task->weights + (size_t)i * (size_t)task->linear->in_features,
-                 task->inv_scales ? task->inv_scales[i] : 1, scratch);
-}
-
 void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int first_row, int rows, const float *weights,
                      const float *inv_scales) {
     OCT_CHECK(first_row >= 0 && rows >= 0 && first_row + rows <= linear->out_features);
-    struct pack_task task = {device, linear, weights, inv_scales, first_row, rows};
-    oct_pool_for(device->pool, rows, 16, pack_rows, &task);
+    enum { AT_ONCE = 512 };
+    uint8_t codes[AT_ONCE];
+    uint16_t halves[AT_ONCE];
+    const struct oct_kernels *kernels = device->kernels;
+    for (int i = 0; i < rows; i++, weights += linear->in_features) {
+        int row = first_row + i, channel = row % OCT_PANEL;
+        void *panel = (char *)linear->weight + (size_t)(row / OCT_PANEL) * panel_bytes(linear);
+        for (int first = 0; first < linear->in_features; first += AT_ONCE) {
+            int n = linear->in_features - first < AT_ONCE ? linear->in_features - first : AT_ONCE;
+            switch (linear->dtype) {
+            case OCT_E4M3:
+                kernels->encode(weights + first, n, inv_scales[i], linear->full_scale, codes);
+                for (int k = 0; k < n; k++) ((uint8_t *)panel)[oct_panel_element(OCT_E4M3, first + k, channel)] = codes[k];
+                break;
+            case OCT_BF16:
+                kernels->round_bf16(weights + first, n, halves);
+                for (int k = 0; k < n; k++) ((uint16_t *)panel)[oct_panel_element(OCT_BF16, first + k, channel)] = halves[k];
+                break;
+            default:
+                for (int k = 0; k < n; k++) ((float *)panel)[oct_panel_element(OCT_F32, first + k, channel)] = weights[first + k];
+            }
+        }
+    }
 }
 
 float oct_linear_weight(const struct oct_linear *linear, int out, int in) {

@@ -127,9 +127,41 @@ def allowblock():
     dump("allowblock.json", {"modules": a["modules"], "cases": [c for c in a["cases"] if not c["dynamic_quantization"]]})
 
 
+def dynamic():
+    """Scales of activations per token, as INC computes them at run time on a host."""
+    d = load("scales/dynamic_act_scales.json")
+    methods = ("ACT_MAXABS_PCS_POW2_WEIGHT_MAXABS_PTS_POW2_HW", "MAXABS_PCS_POW2")
+    dump("dynamic_scales.json", {"input": d["input"], **{dev: {m: {k: v["bits"] for k, v in d[dev][m].items()} for m in methods}
+                                                          for dev in ("GAUDI2", "GAUDI3")}})
+
+
+def validation():
+    """Configurations as text, and what INC says on a Gaudi 3: the message, or the parts of the result that Octavo has too."""
+    kept = ("mode", "dump_stats_path", "recalc_scales", "ignore_modules_wo_measures", "seperate_measure_files", "measure_exclude",
+            "calibration_sample_interval", "device_for_scales", "scale_method", "use_stats_files", "scale_file", "allowlist", "blocklist")
+    cases = []
+    for c in load("validation/validation_cases.json"):
+        if c["device"] != "gaudi3" or "RUNTIME" in c["name"]:
+            continue
+        case = {k: c[k] for k in ("name", "config", "ok", "exception", "message")}
+        result = (c["stages"].get("parse") or {}).get("result")
+        if c["ok"] and result:
+            case["result"] = {k: result[k] for k in kept if k in result}
+        cases.append(case)
+    dump("validation.json", cases)
+
+
+def scale_method_dict():
+    for name in ("cfg_quant.json", "scale_method_dump.json", "inc_output_hooks_maxabs_0_1.npz", "inc_output_hooks_maxabs_MAXABS_POW2_0_1.json"):
+        copy("files/hpu_gaudi2/scale_method_dict/" + name, "hpu_gaudi2/scale_method_dict/" + name)
+
+
 if __name__ == "__main__":
     activations()
     weights()
     files()
     smollm2()
     allowblock()
+    dynamic()
+    validation()
+    scale_method_dict()
