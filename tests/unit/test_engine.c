@@ -425,7 +425,7 @@ static void options_that_cannot_work_are_refused_by_name(void **state) {
     assert_refused((oct_engine_options){.max_model_len = 257}, OCT_INVALID_ARGUMENT, "max_model_len");
     assert_refused((oct_engine_options){.max_model_len = 256, .kv_cache_bytes = 2 * block_bytes()}, OCT_OUT_OF_MEMORY, "kv_cache_bytes");
     assert_refused((oct_engine_options){.chat_template = "/nowhere/chat.jinja"}, OCT_NOT_FOUND, "/nowhere/chat.jinja");
-    assert_refused((oct_engine_options){.chat_template = "{% for %}"}, OCT_CORRUPT, "chat template");
+    assert_refused((oct_engine_options){.chat_template = "{% for %}"}, OCT_INVALID_ARGUMENT, "chat template");
 }
 
 static void max_model_len_is_what_the_blocks_hold(void **state) {
