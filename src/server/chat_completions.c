@@ -92,6 +92,9 @@ static bool normalize(struct oct_generation *generation, size_t index, json_t *m
         if (!join_parts(generation, content, &text)) return false;
     } else if (!content || (json_is_null(content) && may_be_null)) {
         text = json_string("");
+    } else if (json_is_object(content)) {
+        return oct_api_fail(&generation->error, NULL, "The content of message %zu is an object; a string or a list of parts is expected",
+                            index);
     } else {
         return invalid_message(generation, index, "content", "string_type", "Input should be a valid string", content);
     }

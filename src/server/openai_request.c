@@ -116,6 +116,36 @@ static bool is_affordable(const char *text, size_t length) {
     return values + containers <= MAX_VALUES && containers <= MAX_CONTAINERS;
 }
 
+// Python's JSON has the literals NaN, Infinity and -Infinity, which jansson refuses. Quoted they are strings, which read_real understands,
+// so that the range check of their parameter can answer.
+static struct oct_buffer quote_literals(const char *text, size_t length) {
+    static const char *const literals[] = {"NaN", "-Infinity", "Infinity"};
+    struct oct_buffer out = {0};
+    bool in_string = false;
+    for (size_t i = 0; i < length;) {
+        size_t taken = 1;
+        if (in_string && text[i] == '\\' && i + 1 < length) taken = 2;
+        if (text[i] == '"') in_string = !in_string;
+        const char *found = NULL;
+        for (size_t k = 0; !in_string && !found && k < sizeof literals / sizeof *literals; k++)
+            if (length - i >= strlen(literals[k]) && !memcmp(text + i, literals[k], strlen(literals[k]))) found = literals[k];
+        if (found) {
+            oct_buffer_printf(&out, "\"%s\"", found);
+            taken = strlen(found);
+        } else {
+            oct_buffer_append(&out, text + i, taken);
+        }
+        i += taken;
+    }
+    return out;
+}
+
+// Where Python's parser would see the error: at the start of the token that jansson has just read.
+static int error_position(const json_error_t *problem) {
+    const char *token = strstr(problem->text, "near '");
+    return token ? problem->position - (int)strlen(token + 6) + 1 : problem->position;
+}
+
 bool oct_openai_parse(struct oct_openai_request *request, const char *text, size_t length, struct oct_api_error *error) {
     static const char broken[] = "There was an error parsing the body";
     if (length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, length -= 3;
@@ -126,12 +156,18 @@ bool oct_openai_parse(struct oct_openai_request *request, const char *text, size
     // Integers past 64 bits: taken as reals, so that the range check of their parameter can name it.
     if (!request->body && json_error_code(&problem) == json_error_numeric_overflow)
         request->body = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &problem);
+    if (!request->body && (strstr(problem.text, "NaN") || strstr(problem.text, "Infinity"))) {
+        struct oct_buffer quoted = quote_literals(text, length);
+        json_error_t ignored;
+        request->body = json_loadb(quoted.data, quoted.length, flags, &ignored);
+        oct_buffer_free(&quoted);
+    }
     if (!request->body && json_error_code(&problem) == json_error_invalid_utf8) return oct_api_fail_detail(error, 400, broken);
     if (!request->body && strstr(problem.text, "invalid Unicode"))
         return oct_api_fail(error, NULL, "A string of the body holds half of a surrogate pair, which is not a character");
     if (!request->body) {
         char param[32];
-        snprintf(param, sizeof param, "body.%d", problem.position);
+        snprintf(param, sizeof param, "body.%d", error_position(&problem));
         struct oct_buffer message = {0};
         oct_buffer_printf(&message, "JSON decode error: %s", problem.text);
         oct_openai_invalid(error, param, "json_invalid", message.data, NULL);
@@ -226,7 +262,8 @@ static void set_defaults(struct oct_openai_request *request, enum oct_endpoint_s
 
 // A string that is one number and nothing else. pydantic takes such strings for numbers.
 static bool parse_number(const char *text, double *out) {
-    if (!*text || strspn(text, "0123456789+-.eE ") != strlen(text)) return false;
+    bool special = !strcmp(text, "NaN") || !strcmp(text, "Infinity") || !strcmp(text, "-Infinity");
+    if (!*text || (!special && strspn(text, "0123456789+-.eE ") != strlen(text))) return false;
     char *end;
     *out = strtod(text, &end);
     while (*end == ' ') end++;
@@ -453,43 +490,60 @@ static const struct {
     const char *name;
     int endpoints;
     const char *why; // NULL: "is not supported"
+    bool unnamed;    // vLLM's errors about it name no parameter
 } refused[] = {
-    {"suffix", OCT_COMPLETIONS, "suffix is only supported for models with FIM completion rendering"},
-    {"prompt_embeds", OCT_COMPLETIONS, "You must set `--enable-prompt-embeds` to input `prompt_embeds`. (parameter=prompt_embeds)"},
+    {"suffix", OCT_COMPLETIONS, "suffix is only supported for models with FIM completion rendering", false},
+    {"prompt_embeds", OCT_COMPLETIONS, "You must set `--enable-prompt-embeds` to input `prompt_embeds`. (parameter=prompt_embeds)", false},
     {"media_io_kwargs", OCT_CHAT,
      "Per-request media_io_kwargs are disabled by default because they can change multimodal media loading resource usage. "
-     "(parameter=media_io_kwargs)"},
-    {"logit_bias", BOTH, NULL},
-    {"allowed_token_ids", BOTH, NULL},
-    {"bad_words", BOTH, NULL},
-    {"prompt_logprobs", BOTH, NULL},
-    {"logprob_token_ids", BOTH, NULL},
-    {"use_beam_search", BOTH, NULL},
-    {"structured_outputs", BOTH, NULL},
-    {"watermarking", BOTH, NULL},
-    {"thinking_token_budget", BOTH, NULL},
-    {"repetition_detection", BOTH, NULL},
-    {"kv_transfer_params", BOTH, NULL},
-    {"ec_transfer_params", BOTH, NULL},
-    {"vllm_xargs", BOTH, NULL},
-    {"mm_processor_kwargs", OCT_CHAT, NULL},
-    {"chat_template_kwargs", OCT_CHAT, NULL},
-    {"documents", OCT_CHAT, NULL},
-    {"continue_final_message", OCT_CHAT, NULL},
-    {"return_prompt_text", OCT_CHAT, NULL},
-    {"echo", OCT_CHAT, NULL},
-    {"add_special_tokens", OCT_CHAT, NULL},
+     "(parameter=media_io_kwargs)",
+     false},
+    {"logit_bias", BOTH, NULL, false},
+    {"allowed_token_ids", BOTH, NULL, false},
+    {"bad_words", BOTH, NULL, true},
+    {"prompt_logprobs", BOTH, NULL, false},
+    {"logprob_token_ids", BOTH, NULL, false},
+    {"use_beam_search", BOTH, NULL, true},
+    {"structured_outputs", BOTH, NULL, true},
+    {"watermarking", BOTH, NULL, false},
+    {"thinking_token_budget", BOTH, NULL, false},
+    {"repetition_detection", BOTH, NULL, true},
+    {"kv_transfer_params", BOTH, NULL, false},
+    {"ec_transfer_params", BOTH, NULL, false},
+    {"vllm_xargs", BOTH, NULL, false},
+    {"mm_processor_kwargs", OCT_CHAT, NULL, false},
+    {"chat_template_kwargs", OCT_CHAT, NULL, false},
+    {"documents", OCT_CHAT, NULL, false},
+    {"continue_final_message", OCT_CHAT, NULL, false},
+    {"return_prompt_text", OCT_CHAT, NULL, false},
+    {"echo", OCT_CHAT, NULL, false},
+    {"add_special_tokens", OCT_CHAT, NULL, false},
 };
 
 static bool check_tools(const json_t *body, struct oct_api_error *error) {
-    const json_t *choice = json_object_get(body, "tool_choice");
-    if (!is_true(json_object_get(body, "tools"))) return true;
+    const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
     const char *text = json_string_value(choice);
-    const char *name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    const char *named = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *tool = json_array_get(tools, i), *function = json_object_get(tool, "function");
+        const char *name = json_string_value(json_object_get(function, "name"));
+        char param[64];
+        snprintf(param, sizeof param, "body.tools.%zu%s", i, json_is_object(tool) ? ".function" : "");
+        if (!json_is_object(tool))
+            return oct_openai_invalid(error, param, "model_attributes_type",
+                                      "Input should be a valid dictionary or object to extract fields from", tool);
+        if (!json_is_object(function)) return oct_openai_invalid(error, param, "missing", "Field required", tool);
+        found |= named && name && !strcmp(named, name);
+    }
+    if (json_array_size(tools) == 0) return true;
     if (text && !strcmp(text, "none")) return oct_api_fail(error, "tools", "`tools` are not supported. (parameter=tools)");
     if (text && !strcmp(text, "required"))
         return oct_api_fail(error, NULL, "tool_choice=\"required\" requires --tool-call-parser to be set");
-    if (name) return oct_api_fail(error, NULL, "tool_choice=function \"%.200s\" requires --tool-call-parser to be set", name);
+    if (named && !found)
+        return oct_api_fail(error, "tool_choice",
+                            "The tool specified in `tool_choice` does not match any of the specified `tools` (parameter=tool_choice)");
+    if (named) return oct_api_fail(error, NULL, "tool_choice=function \"%.200s\" requires --tool-call-parser to be set", named);
     return oct_api_fail(error, NULL, "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
 }
 
@@ -532,7 +586,8 @@ static bool check_refused(const struct oct_openai_request *request, enum oct_end
         if (!(refused[i].endpoints & endpoint) || !value || json_is_null(value)) continue;
         if (json_is_string(value) || is_true(value)) {
             if (refused[i].why) return oct_api_fail(error, refused[i].name, "%s", refused[i].why);
-            return oct_api_fail(error, refused[i].name, "`%s` is not supported. (parameter=%s)", refused[i].name, refused[i].name);
+            return oct_api_fail(error, refused[i].unnamed ? NULL : refused[i].name, "`%s` is not supported. (parameter=%s)",
+                                refused[i].name, refused[i].name);
         }
     }
     if (request->truncation_side && strcmp(request->truncation_side, "left") && strcmp(request->truncation_side, "right"))
