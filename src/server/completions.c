@@ -47,7 +47,7 @@ static bool take_ids(struct oct_generation *generation, size_t index, const json
     oct_error err;
     if (oct_detokenize(generation->serving->engine, prompt->ids, prompt->num_ids, false, &text, &length, &err) != OCT_OK)
         return oct_api_fail_engine(&generation->error, &err);
-    prompt->echo = oct_strndup(text, length);
+    oct_buffer_append(&prompt->echo, text, length);
     oct_free(text);
     return true;
 }

@@ -481,9 +481,12 @@ const char *oct_request_path(const struct oct_connection *connection) {
 
 struct oct_buffer oct_request_take_body(struct oct_connection *connection) {
     struct oct_buffer body = connection->body;
-    connection->all->body_bytes -= body.length;
     connection->body = (struct oct_buffer){0};
     return body;
+}
+
+void oct_connections_release(struct oct_connections *connections, size_t body_bytes) {
+    connections->body_bytes -= body_bytes;
 }
 
 const char *oct_connection_peer(const struct oct_connection *connection) {
@@ -533,7 +536,9 @@ static void on_deadline(evutil_socket_t fd, short what, void *context) {
     (void)fd, (void)what;
     struct oct_connection *connection = context;
     bool in_request = connection->phase == READING && connection->target.length > 0;
-    if (!in_request) return connection_free(connection); // idle, or lingering
+    bool unsent = evbuffer_get_length(bufferevent_get_output(connection->events)) > 0;
+    if (!in_request && unsent) return set_deadline(connection, connection->all->limits.idle_timeout); // not idle: it reads the last reply
+    if (!in_request) return connection_free(connection);                                              // idle, or lingering
     refuse(connection, 408);
 }
 

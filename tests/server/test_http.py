@@ -299,7 +299,7 @@ def test_a_client_that_reads_nothing_does_not_grow_the_server(start):
 
 
 def test_a_slow_reader_gets_everything(server):
-    body = {"prompt": ["!say=abc;"] * 20, "max_tokens": 1000, "stream": True, "logprobs": 2}
+    body = {"prompt": ["!say=abc;"] * 10, "max_tokens": 400, "stream": True, "logprobs": 2}
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", server.port))
@@ -316,7 +316,38 @@ def test_a_slow_reader_gets_everything(server):
     for event in events_of(payload)[:-1]:
         choice = event["choices"][0]
         texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
-    assert set(texts) == set(range(20)) and all(text == ("abc" * 334)[:1000] for text in texts.values())
+    assert set(texts) == set(range(10)) and all(text == ("abc" * 134)[:400] for text in texts.values())
+
+
+def test_a_long_reply_may_take_longer_than_the_idle_timeout(start):
+    server = start("--idle-timeout", "0.2")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", server.port))
+    client.sendall(post({"prompt": ["!say=\1\2\3;"] * 400, "max_tokens": 1500}, close=False))
+    data = b""
+    begin = time.monotonic()
+    while b'"metrics":null}' not in data[-100:]:
+        piece = client.recv(65536)
+        assert piece, "closed too early"
+        data += piece
+        if time.monotonic() - begin < 1.5:
+            time.sleep(0.1)
+    client.close()
+
+
+def test_bodies_that_wait_for_a_text_thread_are_bounded(start):
+    """Sixteen bodies of the largest size may be in memory; more are refused until those have been read."""
+    server = start("--max-body", "100000")
+    body = {"prompt": "!slowtext=300" + "a" * 1000, "max_tokens": 1, "pad": "x" * 90_000}
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(status_of(server.raw(post(body), 20)))) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(replies) == {200, 503} and replies.count(503) <= 24
+    assert server.complete("abc", max_tokens=1)[0] == 200
 
 
 def test_replies_to_pipelined_requests_wait_for_the_reader(server):
@@ -349,8 +380,8 @@ def test_two_hundred_streams_at_once(server):
 
 
 def test_more_connections_than_allowed_wait_their_turn(start):
-    server = start("--max-connections", "5", "--idle-timeout", "0.5", "--head-timeout", "0.5")
-    idle = [server.connect() for _ in range(40)]
+    server = start("--max-connections", "5", "--idle-timeout", "0.3", "--head-timeout", "0.3")
+    idle = [server.connect() for _ in range(20)]
     begin = time.monotonic()
     assert server.call("GET", "/health")[0] == 200
     assert time.monotonic() - begin < 10
