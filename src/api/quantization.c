@@ -43,7 +43,7 @@ static struct oct_plan *unit_scale_kv_plan(int num_layers) {
 static oct_status open_plan(struct oct_quantization *quantization, const char *model, int num_layers, oct_error *err) {
     const struct oct_quant_config *config = quantization->config;
     oct_error missing = {OCT_OK, ""};
-    if (!oct_scale_method_find(config->scale_method)->fixed) {
+    if (oct_quant_config_uses_files(config)) {
         oct_status status = oct_measurement_read(config, num_layers, &quantization->measurement, &missing);
         if (status != OCT_OK && status != OCT_NOT_FOUND) return oct_fail(err, status, "%s", missing.message);
     }
@@ -56,6 +56,7 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
 static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
     if (quantization->fp8_kv)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\" expected while measuring, \"fp8_inc\" found");
+    OCT_TRY(oct_measurement_prepare(quantization->config, err));
     quantization->measurement = oct_measurement_new(num_layers);
     quantization->observer = oct_measurement_observer(quantization->measurement);
     quantization->measuring = true;

@@ -78,6 +78,16 @@ static void pack_chunk(struct loader *loader, void *context, int first_row, int 
                     linear->dtype == OCT_E4M3 ? loader->inv_scales + first_row : NULL);
 }
 
+struct search_context {
+    struct oct_weight_search *search; // NULL: maxima will do
+    int in_features;
+};
+
+static void search_chunk(struct loader *loader, void *context, int first_row, int rows) {
+    struct search_context *search = context;
+    oct_weight_search_rows(search->search, first_row, rows, search->in_features, loader->rows);
+}
+
 static oct_status load_linear(struct loader *loader, const struct stack *stack, enum oct_module module, int layer, int out_features,
                               int in_features, bool bias, struct oct_linear *linear) {
     struct oct_linear_plan *plan = loader->options->plan ? oct_plan_linear(loader->options->plan, module, layer) : NULL;
@@ -99,7 +109,13 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
     loader->llama->weight_bytes += linear->weight_bytes;
     if (fp8) {
         plan->in_features = in_features;
-        oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
+        struct search_context search = {oct_plan_search_begin(plan, out_features), in_features};
+        if (search.search) {
+            for_each_chunk(loader, stack, in_features, true, search_chunk, &search);
+            oct_plan_search_end(plan, search.search, out_features);
+        } else {
+            oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
+        }
         linear->input_scale = plan->input_scale;
         linear->input_inv_scale = oct_inv_scale(plan->input_scale);
         linear->full_scale = loader->options->plan->full_scale;
