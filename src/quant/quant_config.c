@@ -377,7 +377,9 @@ static oct_status resolve(struct reader *r) {
     const char *exclude = keys[MEASURE_EXCLUDE].choices[r->values[MEASURE_EXCLUDE]];
     config->measure_outputs = strcmp(exclude, "OUTPUT") != 0 && strcmp(exclude, "ALL") != 0;
     if (!r->method_is_dict) config->scales.preset = oct_scale_methods[r->values[SCALE_METHOD]];
-    return oct_scale_config_resolve(&config->scales, config->profile, r->err);
+    OCT_TRY(oct_scale_config_resolve(&config->scales, config->profile, r->err));
+    snprintf(config->scale_method, sizeof config->scale_method, "%s", config->scales.preset.name);
+    return OCT_OK;
 }
 
 static bool is_dynamic_only(const struct oct_scale_method *method) {

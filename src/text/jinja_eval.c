@@ -337,10 +337,10 @@ static struct jinja_value power(struct jinja *j, struct jinja_value a, struct ji
 }
 
 static struct jinja_value concatenate(struct jinja *j, struct jinja_value a, struct jinja_value b) {
-    struct jinja_value left = jinja_to_string(j, a), right = jinja_to_string(j, b);
-    left.safe = jinja_is_string(a) && a.safe;
-    right.safe = jinja_is_string(b) && b.safe;
-    return jinja_add(j, left, right);
+    struct jinja_text text = {0};
+    jinja_print(j, &text, a);
+    jinja_print(j, &text, b);
+    return jinja_text_value(j, &text);
 }
 
 static struct jinja_value binary(struct jinja *j, struct jinja_scope *scope, const struct jinja_node *node) {

@@ -194,7 +194,7 @@ static void read_number(struct lexer *lexer) {
         if (token->real > 1.7976931348623157e308) jinja_fail(lexer->j, "the number %s is too large", copy);
     } else {
         token->integer = strtoll(copy, NULL, base);
-        if (errno) jinja_fail(lexer->j, "the integer %s does not fit in 64 bits", copy);
+        if (errno) jinja_fail(lexer->j, "the integer %.80s does not fit in 64 bits", copy);
     }
     advance(lexer, end);
 }

@@ -102,6 +102,9 @@ void jinja_repr(struct jinja *j, struct jinja_text *text, struct jinja_value val
         snprintf(line, sizeof line, "%lld", (long long)value.integer);
         jinja_text_puts(j, text, line);
         break;
+    case JINJA_BIG:
+        jinja_text_add(j, text, *value.string);
+        break;
     case JINJA_FLOAT:
         jinja_print_float(line, value.real);
         jinja_text_puts(j, text, line);
@@ -254,6 +257,7 @@ static void json_value(struct jinja *j, struct jinja_text *text, struct jinja_va
     case JINJA_BOOL:
         jinja_text_puts(j, text, value.boolean ? "true" : "false");
         break;
+    case JINJA_BIG:
     case JINJA_INT:
         jinja_repr(j, text, value);
         break;

@@ -34,7 +34,7 @@ TEST(test_false) {
 }
 TEST(test_integer) {
     UNUSED;
-    return value.type == JINJA_INT;
+    return value.type == JINJA_INT || value.type == JINJA_BIG;
 }
 TEST(test_float) {
     UNUSED;
@@ -42,7 +42,7 @@ TEST(test_float) {
 }
 TEST(test_number) {
     UNUSED;
-    return jinja_is_number(value);
+    return jinja_is_number(value) || value.type == JINJA_BIG;
 }
 TEST(test_string) {
     UNUSED;

@@ -81,9 +81,9 @@ void jinja_leave(struct jinja *j) {
 }
 
 const char *jinja_type_name(struct jinja_value value) {
-    static const char *const names[] = {"Undefined",   "NoneType", "bool",     "int",    "float",     "str",
-                                        "list",        "tuple",    "dict",     "view",   "generator", "Namespace",
-                                        "LoopContext", "Macro",    "function", "Cycler", "Joiner"};
+    static const char *const names[] = {"Undefined", "NoneType",    "bool",  "int",      "int",    "float",
+                                        "str",       "list",        "tuple", "dict",     "view",   "generator",
+                                        "Namespace", "LoopContext", "Macro", "function", "Cycler", "Joiner"};
     if (value.type == JINJA_VIEW) return value.view->label;
     return names[value.type];
 }
@@ -152,6 +152,7 @@ static uint64_t hash_value(struct jinja *j, struct jinja_value key) {
         return hash * 0x9E3779B97F4A7C15u >> 7;
     }
     case JINJA_STRING:
+    case JINJA_BIG:
         for (size_t i = 0; i < key.string->length; i++) hash = (hash ^ (unsigned char)key.string->text[i]) * 0x100000001B3u;
         return hash;
     case JINJA_TUPLE:
@@ -219,6 +220,15 @@ const struct jinja_value *jinja_get_named(struct jinja *j, const struct jinja_di
     return find(j, dict, (struct jinja_value){.type = JINJA_STRING, .string = &span});
 }
 
+// A big integer as oct_json_parse gives it.
+static bool is_big_integer(const char *text, size_t length) {
+    if (length < 20 || text[0] != '\0') return false;
+    for (size_t i = 1 + (text[1] == '-'); i < length; i++) {
+        if (text[i] < '0' || text[i] > '9') return false;
+    }
+    return true;
+}
+
 static struct jinja_value string_from_json(struct jinja *j, const char *text, size_t length, bool marked) {
     struct oct_span span = {.text = text, .length = length};
     if (marked) {
@@ -226,7 +236,10 @@ static struct jinja_value string_from_json(struct jinja *j, const char *text, si
         memset(marks, 1, length);
         span.marks = marks;
     }
-    return jinja_string(j, span);
+    if (!is_big_integer(text, length)) return jinja_string(j, span);
+    struct jinja_value big = jinja_string(j, oct_subspan(span, 1, length));
+    big.type = JINJA_BIG;
+    return big;
 }
 
 struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, bool marked) {
@@ -326,6 +339,7 @@ bool jinja_equal(struct jinja *j, struct jinja_value a, struct jinja_value b) {
         result = true;
         break;
     case JINJA_STRING:
+    case JINJA_BIG:
         jinja_charge(j, a.string->length);
         result = a.string->length == b.string->length && memcmp(a.string->text, b.string->text, a.string->length) == 0;
         break;

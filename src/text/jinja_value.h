@@ -42,6 +42,7 @@ enum jinja_type {
     JINJA_NONE,
     JINJA_BOOL,
     JINJA_INT,
+    JINJA_BIG, // an integer outside 64 bits: it can be printed and compared for equality, not computed with
     JINJA_FLOAT,
     JINJA_STRING,
     JINJA_LIST,
@@ -64,7 +65,7 @@ struct jinja_value {
         bool boolean;
         int64_t integer;
         double real;
-        const struct oct_span *string; // UNDEFINED: its name for messages, or NULL
+        const struct oct_span *string; // BIG: its digits; UNDEFINED: its name for messages, or NULL
         struct jinja_list *list;       // LIST, TUPLE
         struct jinja_dict *dict;       // DICT, NAMESPACE
         struct jinja_view *view;
