@@ -228,6 +228,22 @@ static void a_truncated_file_is_an_error(void **state) {
     free(bytes);
 }
 
+static void a_changed_byte_is_told_by_the_checksum(void **state) {
+    (void)state;
+    size_t length;
+    char *bytes = golden_text(golden("tiny.npz"), &length);
+    struct oct_tree tree = {0};
+    struct oct_value *root;
+    oct_error err;
+    char *number = memmem(bytes, length, "\x00\x00\x82\x40", 4); // 4.0625
+    assert_non_null(number);
+    number[2]++;
+    assert_int_equal(oct_npz_parse("changed.npz", bytes, length, &tree, &root, &err), OCT_CORRUPT);
+    assert_string_equal(err.message, "changed.npz: arr_0.npy: damaged (its checksum does not match)");
+    oct_tree_free(&tree);
+    free(bytes);
+}
+
 // The pickle inside the member, which follows the 128 bytes of numpy's header.
 static const char *pickle_of(const char *file, size_t length, size_t *pickle_length) {
     const char *start = memmem(file, length, "\x93NUMPY", 6);
@@ -356,6 +372,7 @@ int main(void) {
         cmocka_unit_test(numbers_are_written_as_python_does),
         cmocka_unit_test(numpy_reads_what_is_written),
         cmocka_unit_test(a_truncated_file_is_an_error),
+        cmocka_unit_test(a_changed_byte_is_told_by_the_checksum),
         cmocka_unit_test(a_damaged_pickle_is_read_or_refused_but_never_crashes),
         cmocka_unit_test(a_pickle_can_execute_nothing),
         cmocka_unit_test(a_small_pickle_cannot_stand_for_a_huge_tree),
