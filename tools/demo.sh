@@ -15,7 +15,7 @@ server_log=build/logs/demo-server.log
 stop_server() {
     [ -n "$server" ] || return 0
     kill -TERM "$server" 2>/dev/null || true
-    wait "$server" || true
+    wait "$server" 2>/dev/null || true
     server=
 }
 trap stop_server EXIT
@@ -68,11 +68,13 @@ curl --no-buffer --silent --show-error --fail-with-body "http://127.0.0.1:$port/
 say "stopping the server ..."
 stop_server
 
-say "What next:"
+say "What next? A conversation in this terminal, and an OpenAI-compatible server on port 8000:"
 cat <<END
     export QUANT_CONFIG=$config
-    $octavo chat $model $fp8              # a conversation in this terminal
-    $octavo serve $model $fp8             # an OpenAI-compatible server on port 8000
-    $octavo --help                             # everything else
-    $octavo calibrate YOUR_MODEL --output DIR  # a Hugging Face directory or a GGUF file
+    $octavo chat $model $fp8
+    $octavo serve $model $fp8
+
+==> And with a model of your own, a Hugging Face folder or a GGUF file:
+    $octavo calibrate MODEL --output DIR
+    $octavo --help
 END

@@ -3,7 +3,7 @@
 # .deps a Python environment and the HTTP parser. Whatever is there already is left alone, so a second run takes a blink.
 set -eu
 
-build_packages="meson ninja-build pkgconf gcc libc6-dev libjansson-dev libpcre2-dev libutf8proc-dev libzip-dev libevent-dev
+build_packages="meson ninja-build pkgconf gcc libc6-dev libjansson-dev libpcre2-dev libutf8proc-dev libzip-dev libevent-dev libssl-dev
     libcmocka-dev python3-venv"
 demo_packages="curl"
 test_packages="$demo_packages clang clang-format libclang-rt-14-dev valgrind"

@@ -10,6 +10,6 @@ mkdir -p "$root/build/logs"
 echo "==> $title ..."
 "$@" >"$log" 2>&1 </dev/null && exit 0
 status=$?
-tail -n 200 "$log" >&2
+tail -n 80 "$log" >&2
 echo "==> $title: failed (exit status $status); the whole output is in build/logs/$name.log" >&2
 exit "$status"

@@ -126,7 +126,8 @@ static void describe_numbers(const struct oct_engine *engine, struct oct_buffer 
     const struct oct_quant_config *config = quantization->config;
     if (config && quantization->plan) {
         oct_buffer_printf(out, "inc fp8 (%s ", oct_profile_name(config->profile));
-        for (const char *c = config->scale_method; *c; c++) oct_buffer_printf(out, "%c", *c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+        for (const char *c = config->scales.preset.name; *c; c++)
+            oct_buffer_printf(out, "%c", *c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
         oct_buffer_puts(out, ")");
     } else {
         oct_buffer_puts(out, engine->llama->compute == OCT_F32 ? "float32" : "bfloat16");

@@ -53,9 +53,11 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
     return status;
 }
 
+// Serving commands name fp8_inc whatever the configuration says. What is measured are the numbers of the unquantized model.
 static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
     if (quantization->fp8_kv)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\" expected while measuring, \"fp8_inc\" found");
+        oct_log(OCT_LOG_WARNING, "measuring: KV blocks stay bf16, fp8_inc takes effect with the quantizing configuration");
+    quantization->fp8_kv = false;
     OCT_TRY(oct_measurement_prepare(quantization->config, err));
     quantization->measurement = oct_measurement_new(num_layers);
     quantization->observer = oct_measurement_observer(quantization->measurement);
@@ -94,9 +96,7 @@ oct_status oct_quantization_open(const oct_engine_options *options, int num_laye
         return OCT_OK;
     }
     oct_status status = open_from_config(path, options->model, num_layers, out, err);
-    if (status == OCT_OK) return OCT_OK;
-    out->measuring = false; // so that nothing is written
-    oct_quantization_close(out, NULL);
+    if (status != OCT_OK) oct_quantization_close(out, NULL);
     return status;
 }
 

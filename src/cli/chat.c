@@ -1,5 +1,5 @@
 // chat.c: `octavo chat`: a conversation on the terminal, or with lines from a pipe. The history is a JSON array of messages; every
-// turn is rendered and tokenized whole, and the engine's prefix cache makes that cheap.
+// turn renders and tokenizes it whole.
 #include "base/buffer.h"
 #include "base/json.h"
 #include "cli/commands.h"

@@ -217,7 +217,7 @@ static void print_config(const char *path, const struct oct_model_config *config
            config->max_position_embeddings);
     printf("vocabulary    %d tokens%s\n", config->vocab_size, config->tie_word_embeddings ? ", tied embeddings" : "");
     if (quantization->config)
-        printf("quantization  inc, %s, %s, %s\n", quantization->config->scale_method, oct_profile_name(quantization->config->profile),
+        printf("quantization  inc, %s, %s, %s\n", quantization->config->scales.preset.name, oct_profile_name(quantization->config->profile),
                quantization->config->dump_stats_path);
     else
         printf("quantization  %s\n", quantization->plan ? "K and V in E4M3, scales of 1" : "none");
@@ -246,7 +246,7 @@ static void show(const struct inspect_options *options, const char *path, const 
             json_pack("{s:s, s:o, s:o}", "checkpoint", path, "config", config_to_json(config), "modules", json_incref(modules));
         if (quantization->config)
             json_object_set_new(report, "quantization",
-                                json_pack("{s:s, s:s, s:s}", "scale_method", quantization->config->scale_method, "profile",
+                                json_pack("{s:s, s:s, s:s}", "scale_method", quantization->config->scales.preset.name, "profile",
                                           oct_profile_name(quantization->config->profile), "dump_stats_path",
                                           quantization->config->dump_stats_path));
         json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

@@ -90,12 +90,6 @@ static void print_engine(oct_engine *engine) {
             (double)info.kv_cache_bytes / 0x1p20);
 }
 
-static void print_address(void *context, const char *host, int port) {
-    (void)context;
-    bool v6 = strchr(host, ':') != NULL;
-    fprintf(stderr, "Serving  http://%s%s%s:%d/v1\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
-}
-
 static oct_status serve(const struct serve_options *options, oct_engine *engine, oct_error *err) {
     const char *environment_key = getenv("VLLM_API_KEY");
     struct oct_server_options server = {
@@ -112,7 +106,6 @@ static oct_status serve(const struct serve_options *options, oct_engine *engine,
         .enable_force_include_usage = options->enable_force_include_usage,
         .return_tokens_as_token_ids = options->return_tokens_as_token_ids,
         .disable_access_log = options->disable_access_log,
-        .listening = print_address,
     };
     if (!server.num_api_keys && environment_key && *environment_key) {
         server.api_keys = &environment_key;

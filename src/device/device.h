@@ -73,15 +73,21 @@ void oct_device_close(struct oct_device *device);
 void oct_device_get_info(const struct oct_device *device, struct oct_device_info *info);
 
 // --- memory -----------------------------------------------------------------------------------------------------------------------
+// Zeroed, on a 64-byte boundary.
 oct_status oct_device_alloc(struct oct_device *device, size_t bytes, const char *what, void **out, oct_error *err);
-void oct_device_free(struct oct_device *device, void *memory, size_t bytes);
+void oct_device_free(struct oct_device *device, void *memory); // memory may be NULL
+
+// Calls task(context, worker, begin, end) over [0, items) in chunks, on all threads of the device's host, worker < threads: for the work
+// around the operations, such as decoding a checkpoint. The task must not call an operation.
+void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*task)(void *context, int worker, int begin, int end),
+                      void *context);
 
 // --- weights ----------------------------------------------------------------------------------------------------------------------
 // Allocates a linear of this dtype and shape, all zero. bias: with a bias of zeros to fill in.
 oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int out_features, int in_features, bool bias,
                             struct oct_linear *out, oct_error *err);
 // Rounds rows first_row .. first_row + rows - 1 from float32 weights (rows, in_features) to the linear's dtype and packs them.
-// E4M3: byte = sat_rne_e4m3(w * inv_scales[i]), inv_scales (rows).
+// E4M3: byte = sat_rne_e4m3(w * inv_scales[i]), inv_scales (rows). Runs on the caller alone; several threads may pack different rows.
 void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int first_row, int rows, const float *weights,
                      const float *inv_scales);
 // The value that a packed weight stands for, before scales. For tests and inspection.

@@ -11,13 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ELEMENTS = 1 << 19 }; // decoded at a time: 2 MiB of float32
+enum { ROWS_AT_ONCE = 32 }; // decoded at a time by each thread: a panel of the CPU's kernels, so that no two threads write to one
 
 struct loader {
     const struct oct_checkpoint *checkpoint;
     const struct oct_llama_options *options;
     struct oct_llama *llama;
-    float *rows;       // (CHUNK_ELEMENTS) at least one row
+    float **rows; // (threads) buffers of (ROWS_AT_ONCE, largest in_features) decoded weights
+    int threads;
     float *row_amax;   // (largest out_features)
     float *inv_scales; // (largest out_features)
     oct_error *err;
@@ -50,42 +51,52 @@ static float row_amax(const float *x, int n) {
     return largest;
 }
 
-// Calls visit for every chunk of rows, decoded to float32, and rounded to bf16 where FP8 scales or maxima are at stake: those are made
-// from the bf16 weight, as on the cards.
-static void for_each_chunk(struct loader *loader, const struct stack *stack, int in_features, bool bf16,
-                           void (*visit)(struct loader *loader, void *context, int first_row, int rows), void *context) {
-    int at_a_time = CHUNK_ELEMENTS / in_features > 0 ? CHUNK_ELEMENTS / in_features : 1, first = 0;
+// One pass over the rows of a stack, decoded to float32, and rounded to bf16 where FP8 scales or maxima are at stake: those are made from
+// the bf16 weight, as on the cards.
+struct pass {
+    struct loader *loader;
+    const struct oct_tensor *tensor;
+    int first_row, columns; // of the tensor in the linear
+    bool bf16;
+    struct oct_linear *linear; // packed into; NULL: the pass only notes maxima
+};
+
+static void pass_rows(void *context, int worker, int begin, int end) {
+    const struct pass *pass = context;
+    struct loader *loader = pass->loader;
+    float *rows = loader->rows[worker];
+    int first = pass->first_row + begin;
+    oct_tensor_rows_f32(pass->tensor, begin, end - begin, rows);
+    if (pass->bf16) round_to_bf16(rows, (size_t)(end - begin) * (size_t)pass->columns);
+    if (pass->linear)
+        oct_linear_pack(loader->llama->device, pass->linear, first, end - begin, rows, loader->inv_scales + first);
+    else
+        for (int i = 0; i < end - begin; i++)
+            loader->row_amax[first + i] = row_amax(rows + (size_t)i * (size_t)pass->columns, pass->columns);
+}
+
+static void pass_over(struct loader *loader, const struct stack *stack, int columns, bool bf16, struct oct_linear *linear) {
+    struct pass pass = {.loader = loader, .columns = columns, .bf16 = bf16, .linear = linear};
     for (int part = 0; part < stack->num_parts; part++) {
-        int total = (int)oct_tensor_rows(stack->parts[part]);
-        for (int row = 0; row < total; row += at_a_time) {
-            int rows = total - row < at_a_time ? total - row : at_a_time;
-            oct_tensor_rows_f32(stack->parts[part], row, rows, loader->rows);
-            if (bf16) round_to_bf16(loader->rows, (size_t)rows * (size_t)in_features);
-            visit(loader, context, first + row, rows);
-        }
-        first += total;
+        pass.tensor = stack->parts[part];
+        int rows = (int)oct_tensor_rows(pass.tensor);
+        oct_parallel_for(loader->llama->device, rows, ROWS_AT_ONCE, pass_rows, &pass);
+        pass.first_row += rows;
     }
 }
 
-static void note_amax(struct loader *loader, void *context, int first_row, int rows) {
-    int in_features = *(const int *)context;
-    for (int i = 0; i < rows; i++) loader->row_amax[first_row + i] = row_amax(loader->rows + (size_t)i * (size_t)in_features, in_features);
-}
-
-static void pack_chunk(struct loader *loader, void *context, int first_row, int rows) {
-    struct oct_linear *linear = context;
-    oct_linear_pack(loader->llama->device, linear, first_row, rows, loader->rows,
-                    linear->dtype == OCT_E4M3 ? loader->inv_scales + first_row : NULL);
-}
-
-struct search_context {
-    struct oct_weight_search *search; // NULL: maxima will do
-    int in_features;
-};
-
-static void search_chunk(struct loader *loader, void *context, int first_row, int rows) {
-    struct search_context *search = context;
-    oct_weight_search_rows(search->search, first_row, rows, search->in_features, loader->rows);
+// The scales that lose least; one row after the other, because the errors of all rows are summed in order.
+static void search_scales(struct loader *loader, const struct stack *stack, int columns, struct oct_weight_search *search) {
+    int first = 0;
+    for (int part = 0; part < stack->num_parts; part++) {
+        int rows = (int)oct_tensor_rows(stack->parts[part]);
+        for (int row = 0; row < rows; row++) {
+            oct_tensor_rows_f32(stack->parts[part], row, 1, loader->rows[0]);
+            round_to_bf16(loader->rows[0], (size_t)columns);
+            oct_weight_search_rows(search, first + row, 1, columns, loader->rows[0]);
+        }
+        first += rows;
+    }
 }
 
 static oct_status load_linear(struct loader *loader, const struct stack *stack, enum oct_module module, int layer, int out_features,
@@ -93,7 +104,7 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
     struct oct_linear_plan *plan = loader->options->plan ? oct_plan_linear(loader->options->plan, module, layer) : NULL;
     bool fp8 = plan && plan->fp8;
     if (fp8 || loader->options->on_weight_amax) {
-        for_each_chunk(loader, stack, in_features, true, note_amax, &in_features);
+        pass_over(loader, stack, in_features, true, NULL);
         float amax = 0;
         for (int i = 0; i < out_features; i++)
             if (!(loader->row_amax[i] <= amax)) amax = loader->row_amax[i];
@@ -109,10 +120,10 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
     loader->llama->weight_bytes += linear->weight_bytes;
     if (fp8) {
         plan->in_features = in_features;
-        struct search_context search = {oct_plan_search_begin(plan, out_features), in_features};
-        if (search.search) {
-            for_each_chunk(loader, stack, in_features, true, search_chunk, &search);
-            oct_plan_search_end(plan, search.search, out_features);
+        struct oct_weight_search *search = oct_plan_search_begin(plan, out_features);
+        if (search) {
+            search_scales(loader, stack, in_features, search);
+            oct_plan_search_end(plan, search, out_features);
         } else {
             oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
         }
@@ -125,7 +136,7 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
             loader->inv_scales[i] = oct_inv_scale(scale);
         }
     }
-    for_each_chunk(loader, stack, in_features, fp8, pack_chunk, linear);
+    pass_over(loader, stack, in_features, fp8, linear);
     for (int part = 0; part < stack->num_parts; part++) oct_tensor_drop_pages(stack->parts[part]);
     return OCT_OK;
 }
@@ -196,7 +207,7 @@ static oct_status load_embedding_and_head(struct loader *loader) {
     OCT_TRY(find(loader, "", "model.embed_tokens.weight", vocab, hidden, &embedding.parts[0]));
     OCT_TRY(oct_linear_alloc(llama->device, llama->compute, vocab, hidden, false, &llama->embed_tokens, loader->err));
     llama->weight_bytes += llama->embed_tokens.weight_bytes;
-    for_each_chunk(loader, &embedding, hidden, false, pack_chunk, &llama->embed_tokens);
+    pass_over(loader, &embedding, hidden, false, &llama->embed_tokens);
     if (llama->config.tie_word_embeddings || !oct_checkpoint_find(loader->checkpoint, "lm_head.weight"))
         head = embedding;
     else
@@ -246,17 +257,28 @@ static void allocate_workspace(struct oct_llama *llama, int max_rows, int max_lo
     };
 }
 
-// Scratch of a loader: the largest row must fit a chunk, the longest output the scale arrays.
 static void allocate_scratch(struct loader *loader) {
     const struct oct_model_config *config = &loader->llama->config;
     int q = config->num_attention_heads * config->head_dim, kv = config->num_key_value_heads * config->head_dim;
     const int features[] = {config->vocab_size, config->hidden_size, q + 2 * kv, 2 * config->intermediate_size};
-    size_t largest = 0;
+    size_t longest = 0, widest = (size_t)(q > config->hidden_size ? q : config->hidden_size); // out_features, in_features
+    if ((size_t)config->intermediate_size > widest) widest = (size_t)config->intermediate_size;
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if ((size_t)features[i] > largest) largest = (size_t)features[i];
-    loader->rows = oct_alloc(largest > CHUNK_ELEMENTS ? largest : CHUNK_ELEMENTS, sizeof(float), "decoded weights");
-    loader->row_amax = oct_alloc(largest, sizeof(float), "weight maxima");
-    loader->inv_scales = oct_alloc(largest, sizeof(float), "weight scales");
+        if ((size_t)features[i] > longest) longest = (size_t)features[i];
+    struct oct_device_info info;
+    oct_device_get_info(loader->llama->device, &info);
+    loader->threads = info.threads;
+    loader->rows = oct_alloc((size_t)info.threads, sizeof *loader->rows, "decoded weights");
+    for (int i = 0; i < info.threads; i++) loader->rows[i] = oct_alloc(ROWS_AT_ONCE * widest, sizeof(float), "decoded weights");
+    loader->row_amax = oct_alloc(longest, sizeof(float), "weight maxima");
+    loader->inv_scales = oct_alloc(longest, sizeof(float), "weight scales");
+}
+
+static void free_scratch(struct loader *loader) {
+    for (int i = 0; i < loader->threads; i++) free(loader->rows[i]);
+    free(loader->rows);
+    free(loader->row_amax);
+    free(loader->inv_scales);
 }
 
 oct_status oct_llama_open(const struct oct_checkpoint *checkpoint, struct oct_device *device, const struct oct_llama_options *options,
@@ -275,9 +297,7 @@ oct_status oct_llama_open(const struct oct_checkpoint *checkpoint, struct oct_de
     struct loader loader = {.checkpoint = checkpoint, .options = options, .llama = llama, .err = err};
     allocate_scratch(&loader);
     oct_status status = load_all(&loader);
-    free(loader.rows);
-    free(loader.row_amax);
-    free(loader.inv_scales);
+    free_scratch(&loader);
     if (status != OCT_OK) {
         oct_llama_close(llama);
         return status;

@@ -400,13 +400,12 @@ def test_the_prompts_that_come_with_octavo_are_the_default(tmp_path):
 
 
 def test_an_interrupted_calibration_writes_nothing(tmp_path):
-    (tmp_path / "prompts.txt").write_text("all work and no play makes jack a dull boy\n" * 50000)
-    process = subprocess.Popen([PROGRAM, "calibrate", TINY, "-o", str(tmp_path / "out"), "-d", str(tmp_path / "prompts.txt")],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    (tmp_path / "prompts.txt").write_text("all work and no play makes jack a dull boy\n" * 20000)
+    terminal = Terminal("calibrate", TINY, "-o", str(tmp_path / "out"), "-d", str(tmp_path / "prompts.txt"))
+    terminal.wait_for("measuring prompts [#")
+    terminal.type("\x03")
+    terminal.wait_for("interrupted; nothing was written")
+    assert terminal.status() == 130
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,8 @@
 #include "golden_data.h"
 #include "llama_harness.h"
 
+#include "base/memory.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,11 +93,49 @@ static void a_prompt_in_pieces_gives_the_same_bits_as_in_one(void **state) {
     harness_close(&pieces);
 }
 
+// Three sequences at once, at different positions, against each alone.
+static void a_sequence_gives_the_same_bits_whatever_else_is_in_the_batch(void **state) {
+    (void)state;
+    struct harness model = harness_open(golden_path("model/models/llama3_gqa"), OCT_BF16, 256, NULL);
+    enum { SEQS = 3, MAX_BLOCKS = 4 };
+    const int lengths[SEQS] = {70, 1, 33};
+    int32_t tokens[256], positions[256], row_starts[SEQS + 1] = {0}, blocks[SEQS * MAX_BLOCKS], logit_rows[256];
+    for (int seq = 0, row = 0; seq < SEQS; seq++) {
+        for (int i = 0; i < lengths[seq]; i++, row++) {
+            tokens[row] = (row * 53 + 7) % model.vocab;
+            positions[row] = i;
+            logit_rows[row] = row;
+        }
+        row_starts[seq + 1] = row;
+        for (int i = 0; i < MAX_BLOCKS; i++) blocks[seq * MAX_BLOCKS + i] = i * SEQS + seq;
+    }
+    int rows = row_starts[SEQS];
+    struct oct_batch batch = {.num_rows = rows,
+                              .tokens = tokens,
+                              .positions = positions,
+                              .num_seqs = SEQS,
+                              .row_starts = row_starts,
+                              .block_tables = blocks,
+                              .max_blocks = MAX_BLOCKS,
+                              .logit_rows = logit_rows,
+                              .num_logit_rows = rows};
+    float *together = oct_alloc((size_t)rows * (size_t)model.vocab, sizeof *together, "logits");
+    oct_llama_forward(model.llama, model.cache, &batch, together, NULL);
+    for (int seq = 0; seq < SEQS; seq++) {
+        harness_forward(&model, tokens + row_starts[seq], 0, lengths[seq], NULL);
+        assert_memory_equal(together + (size_t)row_starts[seq] * (size_t)model.vocab, model.logits,
+                            (size_t)lengths[seq] * (size_t)model.vocab * sizeof *together);
+    }
+    free(together);
+    harness_close(&model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_models_equal_the_reference),
         cmocka_unit_test(a_small_gguf_equals_the_reference),
         cmocka_unit_test(a_prompt_in_pieces_gives_the_same_bits_as_in_one),
+        cmocka_unit_test(a_sequence_gives_the_same_bits_whatever_else_is_in_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

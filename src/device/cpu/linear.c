@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Room behind the last panel for the kernels' prefetches, which may touch any address but stay cheap on mapped ones.
-enum { TAIL_BYTES = 8192 };
-
 static size_t panel_bytes(const struct oct_linear *linear) {
     return oct_panel_bytes(linear->dtype, oct_k_padded(linear->in_features));
 }
@@ -24,7 +21,7 @@ oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int
                             struct oct_linear *out, oct_error *err) {
     OCT_CHECK(dtype == OCT_F32 || dtype == OCT_BF16 || dtype == OCT_E4M3);
     *out = (struct oct_linear){.dtype = dtype, .in_features = in_features, .out_features = out_features};
-    out->weight_bytes = (size_t)oct_panels(out_features) * panel_bytes(out) + TAIL_BYTES;
+    out->weight_bytes = (size_t)oct_panels(out_features) * panel_bytes(out);
     OCT_TRY(oct_device_alloc(device, out->weight_bytes, "a weight matrix", &out->weight, err));
     if (dtype == OCT_E4M3) out->scales = oct_alloc((size_t)out_features, sizeof(float), "weight scales");
     if (bias) out->bias = oct_alloc((size_t)out_features, sizeof(float), "a bias");
@@ -32,54 +29,38 @@ oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int
 }
 
 void oct_linear_free(struct oct_device *device, struct oct_linear *linear) {
-    if (linear->weight) oct_device_free(device, linear->weight, linear->weight_bytes);
+    oct_device_free(device, linear->weight);
     free(linear->scales);
     free(linear->bias);
     *linear = (struct oct_linear){0};
 }
 
-struct pack_task {
-    struct oct_device *device;
-    struct oct_linear *linear;
-    const float *weights, *inv_scales;
-    int first_row, rows;
-};
-
-static void pack_row(const struct oct_kernels *kernels, struct oct_linear *linear, int row, const float *weights, float inv_scale,
-                     void *scratch) {
-    int k_count = linear->in_features, channel = row % OCT_PANEL;
-    void *panel = (char *)linear->weight + (size_t)(row / OCT_PANEL) * panel_bytes(linear);
-    switch (linear->dtype) {
-    case OCT_E4M3: {
-        uint8_t *codes = scratch;
-        kernels->encode(weights, k_count, inv_scale, linear->full_scale, codes);
-        for (int k = 0; k < k_count; k++) ((uint8_t *)panel)[oct_panel_element(OCT_E4M3, k, channel)] = codes[k];
-        break;
-    }
-    case OCT_BF16: {
-        uint16_t *values = scratch;
-        kernels->round_bf16(weights, k_count, values);
-        for (int k = 0; k < k_count; k++) ((uint16_t *)panel)[oct_panel_element(OCT_BF16, k, channel)] = values[k];
-        break;
-    }
-    default:
-        for (int k = 0; k < k_count; k++) ((float *)panel)[oct_panel_element(OCT_F32, k, channel)] = weights[k];
-    }
-}
-
-static void pack_rows(void *context, int worker, int begin, int end) {
-    const struct pack_task *task = context;
-    void *scratch = oct_scratch_reserve(&task->device->workers[worker], (size_t)task->linear->in_features * sizeof(uint16_t));
-    for (int i = begin; i < end; i++)
-        pack_row(task->device->kernels, task->linear, task->first_row + i, task->weights + (size_t)i * (size_t)task->linear->in_features,
-                 task->inv_scales ? task->inv_scales[i] : 1, scratch);
-}
-
 void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int first_row, int rows, const float *weights,
                      const float *inv_scales) {
     OCT_CHECK(first_row >= 0 && rows >= 0 && first_row + rows <= linear->out_features);
-    struct pack_task task = {device, linear, weights, inv_scales, first_row, rows};
-    oct_pool_for(device->pool, rows, 16, pack_rows, &task);
+    enum { AT_ONCE = 512 };
+    uint8_t codes[AT_ONCE];
+    uint16_t halves[AT_ONCE];
+    const struct oct_kernels *kernels = device->kernels;
+    for (int i = 0; i < rows; i++, weights += linear->in_features) {
+        int row = first_row + i, channel = row % OCT_PANEL;
+        void *panel = (char *)linear->weight + (size_t)(row / OCT_PANEL) * panel_bytes(linear);
+        for (int first = 0; first < linear->in_features; first += AT_ONCE) {
+            int n = linear->in_features - first < AT_ONCE ? linear->in_features - first : AT_ONCE;
+            switch (linear->dtype) {
+            case OCT_E4M3:
+                kernels->encode(weights + first, n, inv_scales[i], linear->full_scale, codes);
+                for (int k = 0; k < n; k++) ((uint8_t *)panel)[oct_panel_element(OCT_E4M3, first + k, channel)] = codes[k];
+                break;
+            case OCT_BF16:
+                kernels->round_bf16(weights + first, n, halves);
+                for (int k = 0; k < n; k++) ((uint16_t *)panel)[oct_panel_element(OCT_BF16, first + k, channel)] = halves[k];
+                break;
+            default:
+                for (int k = 0; k < n; k++) ((float *)panel)[oct_panel_element(OCT_F32, first + k, channel)] = weights[first + k];
+            }
+        }
+    }
 }
 
 float oct_linear_weight(const struct oct_linear *linear, int out, int in) {

@@ -16,15 +16,21 @@
 
 enum { MAX_THREADS = 256, SPINS = 4000 }; // SPINS: long enough for the gaps inside a step, short enough to lose little to a busy neighbour
 
+#define CLOSED 0x80000000u
+
 struct oct_pool {
     int threads;
     pthread_t handles[MAX_THREADS];
-    _Atomic uint32_t generation; // goes up by one with every task: what workers wait on
-    _Atomic uint32_t running;    // workers that have not finished the task: what the caller waits on
+    _Atomic uint32_t generation; // goes up by one with every loop: what helpers wait on
+    _Atomic uint32_t entry;      // CLOSED, plus the number of helpers inside: what the caller waits on
     _Atomic int sleepers;        // threads inside futex_wait on either word
     atomic_bool closing;
-    void (*task)(void *context, int worker);
+
+    // The open loop. Written while it is closed and nobody is inside.
+    void (*task)(void *context, int worker, int begin, int end);
     void *context;
+    int items, chunk;
+    atomic_int next; // first item not yet claimed
 };
 
 struct worker {
@@ -40,7 +46,7 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-// Returns when *word differs from `old` (for generation) or equals it no more.
+// Returns when *word differs from `old`.
 static void wait_while_equal(struct oct_pool *pool, _Atomic uint32_t *word, uint32_t old) {
     for (int spin = 0; spin < SPINS; spin++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old) return;
@@ -57,15 +63,26 @@ static void wake_waiters(struct oct_pool *pool, _Atomic uint32_t *word) {
     if (atomic_load(&pool->sleepers) > 0) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, MAX_THREADS, NULL, NULL, 0);
 }
 
-static void *work(void *argument) {
+static void take_chunks(struct oct_pool *pool, int worker) {
+    for (;;) {
+        int begin = atomic_fetch_add_explicit(&pool->next, pool->chunk, memory_order_relaxed);
+        if (begin >= pool->items) return;
+        int end = pool->items - begin < pool->chunk ? pool->items : begin + pool->chunk;
+        pool->task(pool->context, worker, begin, end);
+    }
+}
+
+static void *help(void *argument) {
     struct worker self = *(struct worker *)argument;
     free(argument);
     struct oct_pool *pool = self.pool;
-    for (uint32_t seen = 0;; seen++) {
+    for (uint32_t seen = 0;;) {
         wait_while_equal(pool, &pool->generation, seen);
         if (atomic_load(&pool->closing)) return NULL;
-        pool->task(pool->context, self.index);
-        if (atomic_fetch_sub(&pool->running, 1) == 1) wake_waiters(pool, &pool->running);
+        seen = atomic_load(&pool->generation);
+        // A late helper may find the loop closed, or already the next one open: both are well.
+        if (!(atomic_fetch_add(&pool->entry, 1) & CLOSED)) take_chunks(pool, self.index);
+        if (atomic_fetch_sub(&pool->entry, 1) == CLOSED + 1) wake_waiters(pool, &pool->entry);
     }
 }
 
@@ -79,10 +96,11 @@ oct_status oct_pool_open(int threads, struct oct_pool **out, oct_error *err) {
     }
     struct oct_pool *pool = oct_alloc(1, sizeof *pool, "the thread pool");
     pool->threads = 1;
+    atomic_store(&pool->entry, CLOSED);
     for (int i = 1; i < threads; i++) {
         struct worker *worker = oct_alloc(1, sizeof *worker, "a worker thread");
         *worker = (struct worker){pool, i};
-        int failed = pthread_create(&pool->handles[i], NULL, work, worker);
+        int failed = pthread_create(&pool->handles[i], NULL, help, worker);
         if (failed) {
             free(worker);
             oct_pool_close(pool);
@@ -107,45 +125,22 @@ int oct_pool_threads(const struct oct_pool *pool) {
     return pool->threads;
 }
 
-void oct_pool_run(struct oct_pool *pool, void (*task)(void *context, int worker), void *context) {
-    if (pool->threads == 1) {
-        task(context, 0);
+void oct_pool_for(struct oct_pool *pool, int items, int chunk, void (*task)(void *context, int worker, int begin, int end), void *context) {
+    if (items <= 0) return;
+    if (chunk < 1) chunk = 1;
+    if (items <= chunk || pool->threads == 1) {
+        for (int begin = 0; begin < items; begin += chunk) task(context, 0, begin, items - begin < chunk ? items : begin + chunk);
         return;
     }
     pool->task = task;
     pool->context = context;
-    atomic_store(&pool->running, (uint32_t)pool->threads - 1);
+    pool->items = items;
+    pool->chunk = chunk;
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_fetch_and(&pool->entry, ~CLOSED);
     atomic_fetch_add(&pool->generation, 1);
     wake_waiters(pool, &pool->generation);
-    task(context, 0);
-    for (uint32_t left; (left = atomic_load_explicit(&pool->running, memory_order_acquire)) != 0;)
-        wait_while_equal(pool, &pool->running, left);
-}
-
-struct range {
-    void (*task)(void *context, int worker, int begin, int end);
-    void *context;
-    int items, chunk;
-    atomic_int next;
-};
-
-static void run_range(void *argument, int worker) {
-    struct range *range = argument;
-    for (;;) {
-        int begin = atomic_fetch_add_explicit(&range->next, range->chunk, memory_order_relaxed);
-        if (begin >= range->items) return;
-        int end = begin + range->chunk < range->items ? begin + range->chunk : range->items;
-        range->task(range->context, worker, begin, end);
-    }
-}
-
-void oct_pool_for(struct oct_pool *pool, int items, int chunk, void (*task)(void *context, int worker, int begin, int end), void *context) {
-    if (items <= 0) return;
-    if (chunk < 1) chunk = 1;
-    if (items <= chunk) {
-        task(context, 0, 0, items);
-        return;
-    }
-    struct range range = {.task = task, .context = context, .items = items, .chunk = chunk};
-    oct_pool_run(pool, run_range, &range);
+    take_chunks(pool, 0);
+    for (uint32_t entry = atomic_fetch_or(&pool->entry, CLOSED) | CLOSED; entry != CLOSED; entry = atomic_load(&pool->entry))
+        wait_while_equal(pool, &pool->entry, entry);
 }
