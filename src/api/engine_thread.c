@@ -21,12 +21,6 @@ static void announce(struct oct_engine *engine, struct oct_request *request) {
     oct_request_release(request);
 }
 
-static void abort_request(struct oct_engine *engine, struct oct_request *request) {
-    oct_request_end(request, OCT_FINISH_ABORT, NULL);
-    remove_sequence(engine, request);
-    announce(engine, request);
-}
-
 static void add_request(struct oct_engine *engine, struct oct_request *request) {
     oct_error err;
     TAILQ_INSERT_TAIL(&engine->active, request, link);
@@ -43,17 +37,21 @@ static void publish_stats(struct oct_engine *engine) {
     pthread_mutex_unlock(&engine->mutex);
 }
 
-static void drop_cancelled(struct oct_engine *engine) {
-    struct oct_request *next;
-    for (struct oct_request *request = TAILQ_FIRST(&engine->active); request; request = next) {
-        next = TAILQ_NEXT(request, link);
-        if (atomic_load(&request->cancelled)) abort_request(engine, request);
+// Aborts all requests, or those that were cancelled.
+static void drop(struct oct_engine *engine, bool all) {
+    struct oct_request *request, *next;
+    TAILQ_FOREACH(request, &engine->active, link) {
+        if (!all && !atomic_load(&request->cancelled)) continue;
+        oct_request_end(request, OCT_FINISH_ABORT, NULL);
+        remove_sequence(engine, request);
     }
     publish_stats(engine);
+    for (request = TAILQ_FIRST(&engine->active); request; request = next) {
+        next = TAILQ_NEXT(request, link);
+        if (request->finish != OCT_RUNNING) announce(engine, request);
+    }
 }
 
-// What ends by a stop string gives its blocks back, and all is counted, before anybody is told: who has seen a request end finds it gone
-// from the statistics.
 static void step(struct oct_engine *engine) {
     const struct oct_sampled *sampled;
     int count;
@@ -66,7 +64,7 @@ static void step(struct oct_engine *engine) {
         oct_request_take(request, &sampled[i]);
         if (request->finish != OCT_RUNNING) remove_sequence(engine, request);
     }
-    publish_stats(engine);
+    publish_stats(engine); // before anybody is told: who has seen a request end finds it gone from the statistics
     for (int i = 0; i < count; i++) announce(engine, sampled[i].user);
 }
 
@@ -88,6 +86,7 @@ static bool take_work(struct oct_engine *engine, bool *cancelled) {
         next = TAILQ_NEXT(request, link);
         add_request(engine, request);
     }
+    publish_stats(engine);
     return open;
 }
 
@@ -95,10 +94,10 @@ static void *run(void *context) {
     struct oct_engine *engine = context;
     bool cancelled;
     while (take_work(engine, &cancelled)) {
-        if (cancelled) drop_cancelled(engine);
+        if (cancelled) drop(engine, false);
         if (oct_scheduler_has_work(engine->scheduler)) step(engine);
     }
-    while (!TAILQ_EMPTY(&engine->active)) abort_request(engine, TAILQ_FIRST(&engine->active));
+    drop(engine, true);
     return NULL;
 }
 

@@ -53,9 +53,12 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
     return status;
 }
 
+// Serving commands name fp8_inc whatever the configuration says. What is measured are the numbers of the unquantized model.
 static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
     if (quantization->fp8_kv)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\" expected while measuring, \"fp8_inc\" found");
+        oct_log(OCT_LOG_WARNING, "measuring: KV blocks stay bf16, fp8_inc takes effect with the quantizing configuration");
+    quantization->fp8_kv = false;
+    OCT_TRY(oct_measurement_prepare(quantization->config, err));
     quantization->measurement = oct_measurement_new(num_layers);
     quantization->observer = oct_measurement_observer(quantization->measurement);
     quantization->measuring = true;

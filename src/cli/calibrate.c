@@ -277,12 +277,14 @@ static oct_status measure(struct calibration *calibration, oct_error *err) {
 
 // --- writing ----------------------------------------------------------------------------------------------------------------------
 
-// The calibration scripts' name: the last part of the model's path in lower case; of a file without its ending.
+// The calibration scripts' name: the last part of the path that was given, in lower case; of a file without its ending.
 static char *model_name(const char *model) {
-    char *absolute = realpath(model, NULL);
-    const char *path = absolute ? absolute : model, *slash = strrchr(path, '/');
-    char *name = oct_strdup(slash ? slash + 1 : path);
+    char *absolute = strcmp(model, ".") == 0 || strcmp(model, "..") == 0 ? realpath(model, NULL) : NULL;
+    char *path = oct_strdup(absolute ? absolute : model);
     free(absolute);
+    for (size_t length = strlen(path); length > 1 && path[length - 1] == '/';) path[--length] = '\0';
+    char *slash = strrchr(path, '/'), *name = oct_strdup(slash && slash[1] ? slash + 1 : path);
+    free(path);
     char *ending = strrchr(name, '.');
     if (ending && !strcasecmp(ending, ".gguf")) *ending = '\0';
     for (char *c = name; *c; c++) *c = (char)tolower((unsigned char)*c);
@@ -337,26 +339,38 @@ static oct_status write_scales(struct calibration *calibration, oct_error *err) 
 
 // --- the report -------------------------------------------------------------------------------------------------------------------
 
-static void compare(struct calibration *calibration, struct oct_divergence *divergence) {
+// Adds every row of a prompt, as far as one batch reaches.
+static void compare_prompt(struct calibration *calibration, const struct oct_ids *prompt, struct oct_divergence *divergence) {
     size_t vocab = (size_t)calibration->model.llama->config.vocab_size;
-    for (size_t i = 0; i < calibration->num_prompts && divergence->count < REPORT_TOKENS && !oct_interrupted(); i++) {
-        const struct oct_ids *prompt = &calibration->prompts[i];
-        int count = prompt->count < MAX_ROWS ? (int)prompt->count : MAX_ROWS;
-        struct oct_stretch stretch = {prompt->data, count, 0};
-        oct_runner_forward(&calibration->model, &stretch, 1, NULL);
-        oct_runner_forward(&calibration->quantized, &stretch, 1, NULL);
-        for (size_t row = 0; row < (size_t)count; row++) {
-            const float *reference = calibration->model.logits + row * vocab, *quantized = calibration->quantized.logits + row * vocab;
-            oct_divergence_add(divergence, reference, oct_logsumexp(reference, vocab), quantized, oct_logsumexp(quantized, vocab), vocab);
-        }
+    int count = prompt->count < MAX_ROWS ? (int)prompt->count : MAX_ROWS;
+    struct oct_stretch stretch = {prompt->data, count, 0};
+    oct_runner_forward(&calibration->model, &stretch, 1, NULL);
+    oct_runner_forward(&calibration->quantized, &stretch, 1, NULL);
+    for (size_t row = 0; row < (size_t)count; row++) {
+        const float *reference = calibration->model.logits + row * vocab, *quantized = calibration->quantized.logits + row * vocab;
+        oct_divergence_add(divergence, reference, oct_logsumexp(reference, vocab), quantized, oct_logsumexp(quantized, vocab), vocab);
     }
 }
 
-static void print_report(struct calibration *calibration, double seconds) {
+static oct_status compare(struct calibration *calibration, struct oct_divergence *divergence, oct_error *err) {
+    struct oct_progress_bar bar;
+    oct_progress_bar_start(&bar);
+    oct_status status = OCT_OK;
+    for (size_t i = 0; status == OCT_OK && i < calibration->num_prompts && divergence->count < REPORT_TOKENS; i++) {
+        compare_prompt(calibration, &calibration->prompts[i], divergence);
+        if (oct_progress_bar_report(&bar, "comparing tokens", divergence->count, REPORT_TOKENS))
+            status = oct_fail(err, OCT_CANCELLED, "interrupted; the files are complete: %s", calibration->quant_path);
+    }
+    oct_progress_bar_clear(&bar);
+    return status;
+}
+
+static oct_status report(struct calibration *calibration, double seconds, oct_error *err) {
     struct oct_divergence divergence = {0};
-    compare(calibration, &divergence);
+    oct_status status = compare(calibration, &divergence, err);
     struct oct_divergence_summary summary = oct_divergence_summarize(&divergence);
     oct_divergence_free(&divergence);
+    OCT_TRY(status);
     printf("measured           %zu prompts, %zu tokens, %.1f s\n", calibration->num_prompts, calibration->num_tokens, seconds);
     printf("FP8 against bf16   on the first %zu tokens of these prompts:\n", summary.count);
     oct_divergence_print(&summary, stdout);
@@ -364,6 +378,7 @@ static void print_report(struct calibration *calibration, double seconds) {
            (double)calibration->model.llama->weight_bytes / 0x1p20);
     printf("Next:\n  export QUANT_CONFIG=%s\n  octavo serve %s --quantization inc --kv-cache-dtype fp8_inc\n", calibration->quant_path,
            calibration->options->model);
+    return OCT_OK;
 }
 
 static oct_status calibrate(struct calibration *calibration, oct_error *err) {
@@ -380,8 +395,7 @@ static oct_status calibrate(struct calibration *calibration, oct_error *err) {
     OCT_TRY(measure(calibration, err));
     OCT_TRY(write_measurement(calibration, profile, err));
     OCT_TRY(write_scales(calibration, err));
-    print_report(calibration, oct_seconds() - started);
-    return OCT_OK;
+    return report(calibration, oct_seconds() - started, err);
 }
 
 static oct_status run(const void *given, oct_error *err) {

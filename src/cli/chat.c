@@ -1,5 +1,5 @@
 // chat.c: `octavo chat`: a conversation on the terminal, or with lines from a pipe. The history is a JSON array of messages; every
-// turn is rendered and tokenized whole, and the engine's prefix cache makes that cheap.
+// turn renders and tokenizes it whole.
 #include "base/buffer.h"
 #include "base/json.h"
 #include "cli/commands.h"
@@ -9,7 +9,6 @@
 #include "cli/stream.h"
 #include "cli/suggest.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +79,9 @@ static enum line_outcome read_message(struct chat *chat, struct oct_buffer *text
     for (bool more = true, first = true; more; first = false) {
         if (chat->terminal) fputs(first ? "> " : "  ", stdout);
         fflush(stdout);
-        errno = 0;
-        ssize_t length = getline(&line, &capacity, stdin);
+        // A terminal hands over one line at a time, so that nothing waits in stdin's buffer while its descriptor is asked.
+        bool ready = !chat->terminal || oct_interrupt_wait(STDIN_FILENO);
+        ssize_t length = ready ? getline(&line, &capacity, stdin) : -1;
         if (length < 0) {
             outcome = oct_interrupted() ? LINE_INTERRUPTED : LINE_END;
             clearerr(stdin);

@@ -73,8 +73,9 @@ void oct_device_close(struct oct_device *device);
 void oct_device_get_info(const struct oct_device *device, struct oct_device_info *info);
 
 // --- memory -----------------------------------------------------------------------------------------------------------------------
+// Zeroed, on a 64-byte boundary.
 oct_status oct_device_alloc(struct oct_device *device, size_t bytes, const char *what, void **out, oct_error *err);
-void oct_device_free(struct oct_device *device, void *memory, size_t bytes);
+void oct_device_free(struct oct_device *device, void *memory); // memory may be NULL
 
 // Calls task(context, worker, begin, end) over [0, items) in chunks, on all threads of the device's host, worker < threads: for the work
 // around the operations, such as decoding a checkpoint. The task must not call an operation.

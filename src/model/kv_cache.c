@@ -73,8 +73,8 @@ void oct_kv_cache_close(struct oct_kv_cache *cache) {
     if (!cache) return;
     for (int i = 0; i < cache->num_layers; i++) {
         struct oct_kv_layer *layer = &cache->layers[i];
-        if (layer->k) oct_device_free(cache->device, layer->k, oct_kv_bytes(&cache->shape, layer->dtype_k));
-        if (layer->v) oct_device_free(cache->device, layer->v, oct_kv_bytes(&cache->shape, layer->dtype_v));
+        oct_device_free(cache->device, layer->k);
+        oct_device_free(cache->device, layer->v);
     }
     free(cache->layers);
     free(cache);

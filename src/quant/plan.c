@@ -175,7 +175,7 @@ static oct_status plan_modules(struct builder *b, bool quantize_kv) {
 }
 
 static char *scale_file(const struct oct_quant_config *config, const char *ending) {
-    return oct_quant_config_file(config, config->scales.preset.name, config->rank, config->world_size, ending);
+    return oct_quant_config_file(config, config->scale_method, config->rank, config->world_size, ending);
 }
 
 // The nodes of the scale file; NULL where there is no file, or it is not to be used.

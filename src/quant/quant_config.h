@@ -11,10 +11,11 @@ enum oct_quant_mode { OCT_QUANT_NONE, OCT_QUANT_QUANTIZE, OCT_QUANT_MEASURE, OCT
 
 struct oct_quant_config {
     enum oct_quant_mode mode;
-    char observer[32];                                               // "maxabs"
-    char *dump_stats_path;                                           // prefix of the measurement and scale files. Owned
-    struct oct_scale_config scales;                                  // which scale method each module has. Owned
-    enum oct_profile profile;                                        // see oct_quant_config_load
+    char observer[32];              // "maxabs"
+    char *dump_stats_path;          // prefix of the measurement and scale files. Owned
+    char scale_method[64];          // upper case: "MAXABS_HW"; of rules by module, the default's: it stands in the names of scale files
+    struct oct_scale_config scales; // which scale method each module has. Owned
+    enum oct_profile profile;       // see oct_quant_config_load
     char **allow_types, **allow_names, **block_types, **block_names; // NULL-terminated lists. Owned
     int calibration_sample_interval;                                 // > 0: rewrite the measurement files every so many steps
     bool recalc_scales, ignore_modules_wo_measures, separate_measure_files;

@@ -1,109 +1,20 @@
 // chat_completions.c: POST /v1/chat/completions. The messages are brought into the form that templates expect, and become one prompt.
 
 #include "base/memory.h"
+#include "server/chat_messages.h"
 #include "server/generation.h"
 #include "server/openai_response.h"
 #include "server/sse.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_MESSAGES = 8192 };
 enum { CONTENT }; // the one list of choice->logprobs
 
 // ---- The messages.
 
 static bool check(struct oct_generation *generation) {
-    const json_t *messages = json_object_get(generation->request.body, "messages");
-    struct oct_api_error *error = &generation->error;
-    if (!messages) return oct_openai_invalid(error, "body.messages", "missing", "Field required", generation->request.body);
-    if (json_is_null(messages) || json_is_number(messages) || json_is_boolean(messages)) {
-        static const char *const types[] = {
-            [JSON_INTEGER] = "int", [JSON_REAL] = "float", [JSON_TRUE] = "bool", [JSON_FALSE] = "bool", [JSON_NULL] = "NoneType"};
-        return oct_api_fail(error, NULL, "'%s' object is not iterable", types[json_typeof(messages)]);
-    }
-    if (!json_is_array(messages)) return oct_openai_invalid(error, "body.messages", "list_type", "Input should be a valid list", messages);
-    if (json_array_size(messages) > MAX_MESSAGES)
-        return oct_api_fail(error, "messages", "%zu messages are more than the %d that are accepted. (parameter=messages)",
-                            json_array_size(messages), MAX_MESSAGES);
-    return true;
-}
-
-static bool invalid_message(struct oct_generation *generation, size_t index, const char *key, const char *type, const char *text,
-                            const json_t *input) {
-    char param[96];
-    snprintf(param, sizeof param, "body.messages.%zu%s%s", index, key ? "." : "", key ? key : "");
-    return oct_openai_invalid(&generation->error, param, type, text, input);
-}
-
-// Text parts joined by newlines, as vLLM joins them. *out is a new string.
-static bool join_parts(struct oct_generation *generation, const json_t *parts, json_t **out) {
-    struct oct_buffer text = {0};
-    oct_buffer_puts(&text, "");
-    bool fits = true;
-    for (size_t i = 0; fits && i < json_array_size(parts); i++) {
-        const json_t *part = json_array_get(parts, i);
-        const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *content = type ? json_object_get(part, !strcmp(type, "refusal") ? "refusal" : "text") : NULL;
-        if (type && (!strcmp(type, "text") || !strcmp(type, "refusal")) && json_is_string(content)) {
-            if (i > 0) oct_buffer_puts(&text, "\n");
-            oct_buffer_append(&text, json_string_value(content), json_string_length(content));
-        } else if (type && (strstr(type, "image") || strstr(type, "audio") || strstr(type, "video") || !strcmp(type, "file"))) {
-            fits = oct_api_fail(&generation->error, NULL, "%.200s is not a multimodal model", generation->serving->model);
-        } else {
-            fits = oct_api_fail(&generation->error, NULL,
-                                "Content part %zu of a message: an object {\"type\": \"text\", \"text\": ...} expected", i);
-        }
-    }
-    *out = fits ? json_stringn_nocheck(text.data, text.length) : NULL;
-    oct_buffer_free(&text);
-    return fits;
-}
-
-// vLLM hands templates the arguments of past calls as objects, not as the JSON text in which they come.
-static bool parse_arguments(struct oct_generation *generation, size_t index, json_t *calls) {
-    if (!json_is_array(calls)) return invalid_message(generation, index, "tool_calls", "list_type", "Input should be a valid list", calls);
-    for (size_t i = 0; i < json_array_size(calls); i++) {
-        json_t *call = json_array_get(calls, i), *function = json_object_get(call, "function");
-        if (!json_is_object(call))
-            return invalid_message(generation, index, "tool_calls", "dict_type", "Input should be a valid dictionary", call);
-        const json_t *arguments = json_object_get(function, "arguments");
-        if (!json_is_string(arguments)) continue;
-        json_t *parsed = json_loadb(json_string_value(arguments), json_string_length(arguments), JSON_ALLOW_NUL, NULL);
-        if (parsed) json_object_set_new(function, "arguments", parsed);
-    }
-    return true;
-}
-
-// Checks one message and brings its content into the form of a string.
-static bool normalize(struct oct_generation *generation, size_t index, json_t *message) {
-    if (!json_is_object(message))
-        return invalid_message(generation, index, NULL, "dict_type", "Input should be a valid dictionary", message);
-    const json_t *role = json_object_get(message, "role"), *content = json_object_get(message, "content");
-    json_t *calls = json_object_get(message, "tool_calls");
-    if (!role) return invalid_message(generation, index, "role", "missing", "Field required", message);
-    if (!json_is_string(role)) return invalid_message(generation, index, "role", "string_type", "Input should be a valid string", role);
-    if (calls && !json_is_null(calls) && !parse_arguments(generation, index, calls)) return false;
-    bool may_be_null = !strcmp(json_string_value(role), "assistant");
-    json_t *text = NULL;
-    if (json_is_string(content)) return true;
-    if (json_is_array(content)) {
-        if (!join_parts(generation, content, &text)) return false;
-    } else if (!content || (json_is_null(content) && may_be_null)) {
-        text = json_string("");
-    } else {
-        return invalid_message(generation, index, "content", "string_type", "Input should be a valid string", content);
-    }
-    json_object_set_new(message, "content", text);
-    return true;
-}
-
-static size_t total_length(const json_t *messages) {
-    size_t total = 0;
-    for (size_t i = 0; i < json_array_size(messages); i++)
-        total += json_string_length(json_object_get(json_array_get(messages, i), "content"));
-    return total;
+    return oct_check_messages(generation->request.body, &generation->error);
 }
 
 // Tokenizing a text that cannot fit would only cost time; rendering it tells the exact length that the message names.
@@ -121,13 +32,9 @@ static bool check_length(struct oct_generation *generation, const char *messages
 
 static bool tokenize(struct oct_generation *generation) {
     json_t *messages = json_object_get(generation->request.body, "messages");
-    size_t count = json_array_size(messages);
-    if (count == 0)
-        return oct_api_fail(&generation->error, NULL, "Cannot apply chat template to an empty conversation. Provide at least one message.");
-    for (size_t i = 0; i < count; i++)
-        if (!normalize(generation, i, json_array_get(messages, i))) return false;
-    if (!generation->request.add_generation_prompt)
-        generation->role = oct_strdup(json_string_value(json_object_get(json_array_get(messages, count - 1), "role")));
+    if (!oct_normalize_messages(messages, generation->serving->model, &generation->error)) return false;
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    if (!generation->request.add_generation_prompt) generation->role = oct_strdup(json_string_value(json_object_get(last, "role")));
 
     generation->num_prompts = 1;
     generation->prompts = oct_alloc(1, sizeof *generation->prompts, "prompts");
@@ -136,7 +43,7 @@ static bool tokenize(struct oct_generation *generation) {
     OCT_CHECK(text);
     oct_error err;
     int32_t *ids = NULL;
-    bool fits = check_length(generation, text, total_length(messages));
+    bool fits = check_length(generation, text, oct_messages_length(messages));
     if (fits && oct_chat_tokens(generation->serving->engine, text, generation->request.add_generation_prompt, &ids, &prompt->num_ids,
                                 &err) != OCT_OK)
         fits = oct_api_fail_engine(&generation->error, &err);

@@ -47,17 +47,30 @@ static bool take_ids(struct oct_generation *generation, size_t index, const json
     oct_error err;
     if (oct_detokenize(generation->serving->engine, prompt->ids, prompt->num_ids, false, &text, &length, &err) != OCT_OK)
         return oct_api_fail_engine(&generation->error, &err);
-    prompt->echo = oct_strndup(text, length);
+    oct_buffer_append(&prompt->echo, text, length);
     oct_free(text);
     return true;
 }
 
 static bool take_prompt(struct oct_generation *generation, size_t index, const json_t *item) {
     if (json_is_string(item)) return oct_prompt_from_text(generation, index, json_string_value(item), json_string_length(item));
-    if (json_is_array(item)) return take_ids(generation, index, item);
-    char param[64];
-    snprintf(param, sizeof param, "body.prompt.%zu", index);
-    return oct_openai_invalid(&generation->error, param, "list_type", "Input should be a valid string or a list of token ids", item);
+    return take_ids(generation, index, item);
+}
+
+// A list holds texts or lists of ids, of one kind.
+static bool check_list(struct oct_generation *generation, const json_t *prompt) {
+    const json_type kind = json_typeof(json_array_get(prompt, 0));
+    for (size_t i = 0; i < json_array_size(prompt); i++) {
+        const json_t *item = json_array_get(prompt, i);
+        if (json_typeof(item) == kind && (kind == JSON_STRING || kind == JSON_ARRAY)) continue;
+        size_t first = 0; // the first that is no token id: pydantic tries a list of integers first
+        while (json_is_integer(json_array_get(prompt, first))) first++;
+        char param[64];
+        snprintf(param, sizeof param, "body.prompt.%zu", first);
+        return oct_openai_invalid(&generation->error, param, "list_type", "Input should be a string, a token id or a list of token ids",
+                                  item);
+    }
+    return true;
 }
 
 static bool tokenize(struct oct_generation *generation) {
@@ -70,6 +83,7 @@ static bool tokenize(struct oct_generation *generation) {
     generation->num_prompts = single ? 1 : json_array_size(prompt);
     generation->prompts = oct_alloc(generation->num_prompts, sizeof *generation->prompts, "prompts");
     if (single) return take_prompt(generation, 0, prompt);
+    if (!check_list(generation, prompt)) return false;
     for (size_t i = 0; i < generation->num_prompts; i++)
         if (!take_prompt(generation, i, json_array_get(prompt, i))) return false;
     return true;

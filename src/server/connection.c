@@ -43,13 +43,13 @@ struct oct_connection {
     struct oct_connections *all;
     struct bufferevent *events;
     struct event *deadline;
-    struct event *closed; // fires when the client shuts its side, even while unread bytes are waiting
     char peer[INET6_ADDRSTRLEN + 8];
 
     llhttp_t parser;
     enum phase phase;
     bool parsing;  // llhttp is on the stack
     bool finished; // the client will send no more
+    bool overrun;  // it sent so much ahead that some was thrown away: the present reply is the last
     // The request.
     struct oct_buffer head, target; // header strings; the request target, cut at '?' when complete
     size_t head_bytes;              // as they came
@@ -138,7 +138,6 @@ static void connection_free(struct oct_connection *connection) {
     all->count--;
     forget_request(connection);
     event_free(connection->deadline);
-    event_free(connection->closed);
     bufferevent_free(connection->events); // closes the socket
     free(connection);
     if (all->on_close) all->on_close(all->on_close_context);
@@ -237,8 +236,7 @@ void oct_reply_end(struct oct_connection *connection) {
     if (connection->chunked && !connection->is_head) write_text(connection, "0\r\n\r\n", 5);
     connection->reply_ended = true;
     connection->answerer = (struct oct_answerer){0};
-    event_del(connection->closed);
-    if (!connection->keep_alive) {
+    if (!connection->keep_alive || connection->overrun) {
         finish(connection); // output is never empty here: it goes on in on_writable, and the write timeout bounds it
     } else if (connection->message_done) {
         await_request(connection);
@@ -340,9 +338,10 @@ static int on_header_field(llhttp_t *parser, const char *at, size_t length) {
 // llhttp ends each name and each value, so that an empty value is seen too.
 static int on_header_field_complete(llhttp_t *parser) {
     struct oct_connection *connection = connection_of(parser);
-    if (connection->head_done) return 0;
-    oct_buffer_append(&connection->head, "", 1);
-    connection->headers[connection->num_headers - 1].value = connection->head.length;
+    if (!connection->head_done) {
+        oct_buffer_append(&connection->head, "", 1);
+        connection->headers[connection->num_headers - 1].value = connection->head.length;
+    }
     return count_head(connection, 4); // ": " and the end of the line
 }
 
@@ -465,7 +464,6 @@ static void read_requests(struct oct_connection *connection) {
         connection->parsing = true; // a reply that ends at once comes back here by this loop, not by recursion
         connection->all->handler.handle(connection, connection->all->handler.context);
         connection->parsing = false;
-        if (connection->phase == ANSWERING) event_add(connection->closed, NULL);
     }
     if (connection->phase == FLUSHING) evbuffer_drain(bufferevent_get_input(connection->events), SIZE_MAX);
 }
@@ -483,9 +481,12 @@ const char *oct_request_path(const struct oct_connection *connection) {
 
 struct oct_buffer oct_request_take_body(struct oct_connection *connection) {
     struct oct_buffer body = connection->body;
-    connection->all->body_bytes -= body.length;
     connection->body = (struct oct_buffer){0};
     return body;
+}
+
+void oct_connections_release(struct oct_connections *connections, size_t body_bytes) {
+    connections->body_bytes -= body_bytes;
 }
 
 const char *oct_connection_peer(const struct oct_connection *connection) {
@@ -496,8 +497,13 @@ const char *oct_connection_peer(const struct oct_connection *connection) {
 
 static void on_readable(struct bufferevent *events, void *context) {
     struct oct_connection *connection = context;
-    if (connection->phase >= FLUSHING)
-        evbuffer_drain(bufferevent_get_input(events), SIZE_MAX);
+    struct evbuffer *input = bufferevent_get_input(events);
+    // While a request is answered, reading goes on, for only reading tells that the client has left; a client that sends too much
+    // meanwhile loses it.
+    bool too_much = connection->phase == ANSWERING && evbuffer_get_length(input) >= READ_WATERMARK;
+    connection->overrun |= too_much;
+    if (connection->phase >= FLUSHING || too_much)
+        evbuffer_drain(input, SIZE_MAX);
     else
         read_requests(connection);
 }
@@ -526,17 +532,13 @@ static void on_event(struct bufferevent *events, short what, void *context) {
     lose(connection);
 }
 
-static void on_closed(evutil_socket_t fd, short what, void *context) {
-    (void)fd, (void)what;
-    struct oct_connection *connection = context;
-    if (connection->phase == ANSWERING) lose(connection);
-}
-
 static void on_deadline(evutil_socket_t fd, short what, void *context) {
     (void)fd, (void)what;
     struct oct_connection *connection = context;
     bool in_request = connection->phase == READING && connection->target.length > 0;
-    if (!in_request) return connection_free(connection); // idle, or lingering
+    bool unsent = evbuffer_get_length(bufferevent_get_output(connection->events)) > 0;
+    if (!in_request && unsent) return set_deadline(connection, connection->all->limits.idle_timeout); // not idle: it reads the last reply
+    if (!in_request) return connection_free(connection);                                              // idle, or lingering
     refuse(connection, 408);
 }
 
@@ -559,8 +561,7 @@ void oct_connections_accept(struct oct_connections *connections, evutil_socket_t
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     connection->events = bufferevent_socket_new(connections->base, fd, BEV_OPT_CLOSE_ON_FREE);
     connection->deadline = evtimer_new(connections->base, on_deadline, connection);
-    connection->closed = event_new(connections->base, fd, EV_CLOSED, on_closed, connection);
-    OCT_CHECK(connection->events && connection->deadline && connection->closed);
+    OCT_CHECK(connection->events && connection->deadline);
     llhttp_init(&connection->parser, HTTP_REQUEST, &connections->settings);
     connection->parser.data = connection;
     bufferevent_setcb(connection->events, on_readable, on_writable, on_event, connection);

@@ -50,6 +50,7 @@ void oct_connections_accept(struct oct_connections *connections, evutil_socket_t
 bool oct_connections_are_full(const struct oct_connections *connections);
 // From now on every reply closes its connection; connections between requests close at once.
 void oct_connections_drain(struct oct_connections *connections);
+void oct_connections_release(struct oct_connections *connections, size_t body_bytes);
 size_t oct_connections_count(const struct oct_connections *connections);
 // Called (on the loop thread) after a connection has closed. May be NULL.
 void oct_connections_on_close(struct oct_connections *connections, void (*closed)(void *context), void *context);
@@ -58,8 +59,9 @@ void oct_connections_on_close(struct oct_connections *connections, void (*closed
 const char *oct_request_method(const struct oct_connection *connection);
 const char *oct_request_path(const struct oct_connection *connection);                     // without the query
 const char *oct_request_header(const struct oct_connection *connection, const char *name); // NULL when absent; any case
-struct oct_buffer oct_request_take_body(struct oct_connection *connection);                // the caller's now
-const char *oct_connection_peer(const struct oct_connection *connection);                  // "127.0.0.1:40404"
+// The caller's now. Its length counts towards max_total_bytes until the caller gives that back with oct_connections_release.
+struct oct_buffer oct_request_take_body(struct oct_connection *connection);
+const char *oct_connection_peer(const struct oct_connection *connection); // "127.0.0.1:40404"
 
 // The reply: header fields first, then either one body, or a stream of chunks and its end.
 void oct_reply_header(struct oct_connection *connection, const char *name, const char *value);

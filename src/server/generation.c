@@ -46,7 +46,7 @@ bool oct_prompt_from_text(struct oct_generation *generation, size_t index, const
     prompt->ids = oct_alloc(prompt->num_ids ? prompt->num_ids : 1, sizeof *prompt->ids, "a prompt");
     memcpy(prompt->ids, ids, prompt->num_ids * sizeof *ids);
     oct_free(ids);
-    if (generation->request.echo) prompt->echo = oct_strndup(text, length);
+    if (generation->request.echo) oct_buffer_append(&prompt->echo, text, length);
     return oct_prompt_finish(generation, index);
 }
 
@@ -89,7 +89,7 @@ bool oct_prompt_finish(struct oct_generation *generation, size_t index) {
                                &generation->error);
 }
 
-static bool check_model(struct oct_generation *generation) {
+bool oct_check_model(struct oct_generation *generation) {
     const struct oct_serving *serving = generation->serving;
     if (oct_serves_model(serving, generation->request.model)) return true;
     struct oct_buffer names = {0};
@@ -110,7 +110,13 @@ static bool read_generation(struct oct_generation *generation) {
     if (!oct_openai_parse(request, generation->body.data ? generation->body.data : "", generation->body.length, &generation->error))
         return false;
     oct_buffer_free(&generation->body);
-    if (!endpoint->check(generation) || !oct_openai_read(request, endpoint->set, &generation->error) || !check_model(generation))
+    if (endpoint->answer) {
+        struct oct_json_writer writer = {0};
+        bool answered = endpoint->answer(generation, &writer);
+        generation->body = writer.out;
+        return answered;
+    }
+    if (!endpoint->check(generation) || !oct_openai_read(request, endpoint->set, &generation->error) || !oct_check_model(generation))
         return false;
     const struct oct_server_options *options = &generation->serving->options;
     if (!request->has_return_tokens_as_token_ids) request->return_tokens_as_token_ids = options->return_tokens_as_token_ids;
@@ -132,13 +138,18 @@ static bool read_generation(struct oct_generation *generation) {
 static void prepare(struct oct_text_job *job) {
     struct oct_generation *generation = (struct oct_generation *)(void *)((char *)job - offsetof(struct oct_generation, job));
     read_generation(generation);
-    oct_buffer_free(&generation->body);
     oct_openai_drop_body(&generation->request);
 }
 
 // ---- On the loop thread.
 
+static void release_body(struct oct_generation *generation) {
+    oct_connections_release(generation->serving->connections, generation->counted_bytes);
+    generation->counted_bytes = 0;
+}
+
 static void generation_free(struct oct_generation *generation) {
+    release_body(generation);
     TAILQ_REMOVE(&generation->serving->generations, generation, link);
     for (size_t i = 0; i < generation->num_choices; i++) {
         struct oct_choice *choice = &generation->choices[i];
@@ -151,7 +162,7 @@ static void generation_free(struct oct_generation *generation) {
     }
     for (size_t i = 0; i < generation->num_prompts; i++) {
         free(generation->prompts[i].ids);
-        free(generation->prompts[i].echo);
+        oct_buffer_free(&generation->prompts[i].echo);
     }
     free(generation->choices);
     free(generation->prompts);
@@ -393,8 +404,8 @@ static bool submit(struct oct_generation *generation) {
         choice->index = (int)i;
         choice->prompt = i / n;
         choice->stop_token = -1;
-        if (generation->prompts[choice->prompt].echo && !(generation->request.return_token_ids && !generation->score_only))
-            oct_buffer_puts(&choice->text, generation->prompts[choice->prompt].echo);
+        const struct oct_buffer *echo = &generation->prompts[choice->prompt].echo;
+        if (!generation->request.return_token_ids || generation->score_only) oct_buffer_append(&choice->text, echo->data, echo->length);
     }
     for (size_t i = 0; i < generation->num_choices; i++) {
         struct oct_choice *choice = &generation->choices[i];
@@ -415,9 +426,12 @@ static bool submit(struct oct_generation *generation) {
 static void on_prepared(struct oct_mail *mail) {
     struct oct_generation *generation = (struct oct_generation *)(void *)((char *)mail - offsetof(struct oct_generation, job.done));
     generation->preparing = false;
+    release_body(generation);
     if (generation->connection && generation->serving->stopping)
         oct_api_fail_status(&generation->error, 503, NULL, "The server is shutting down");
-    if (generation->connection && (generation->error.status || !submit(generation)))
+    if (generation->connection && generation->endpoint->answer && !generation->error.status)
+        oct_reply(release_connection(generation), 200, "application/json", generation->body.data, generation->body.length);
+    else if (generation->connection && (generation->error.status || !submit(generation)))
         answer_error(generation);
     else if (generation->connection && generation->request.stream && generation->serving->options.sse_keep_alive_interval > 0) {
         generation->keep_alive = evtimer_new(generation->serving->base, on_keep_alive, generation);
@@ -452,11 +466,12 @@ static void serve(struct oct_serving *serving, struct oct_connection *connection
     generation->connection = connection;
     generation->created = time(NULL);
     generation->body = oct_request_take_body(connection);
+    generation->counted_bytes = generation->body.length;
     generation->preparing = true;
     generation->job.work = prepare;
     generation->job.done.deliver = on_prepared;
     const char *id = oct_request_header(connection, "x-request-id");
-    if (id) oct_buffer_printf(&generation->id, "%s%s", endpoint->id_prefix, id);
+    if (id && endpoint->id_prefix) oct_buffer_printf(&generation->id, "%s%s", endpoint->id_prefix, id);
     TAILQ_INSERT_TAIL(&serving->generations, generation, link);
     struct oct_answerer answerer = {.drained = on_drained, .gone = on_gone, .context = generation};
     oct_connection_set_answerer(connection, &answerer);
@@ -469,6 +484,14 @@ void oct_serve_completions(struct oct_serving *serving, struct oct_connection *c
 
 void oct_serve_chat_completions(struct oct_serving *serving, struct oct_connection *connection) {
     serve(serving, connection, &oct_chat_endpoint);
+}
+
+void oct_serve_tokenize(struct oct_serving *serving, struct oct_connection *connection) {
+    serve(serving, connection, &oct_tokenize_endpoint);
+}
+
+void oct_serve_detokenize(struct oct_serving *serving, struct oct_connection *connection) {
+    serve(serving, connection, &oct_detokenize_endpoint);
 }
 
 void oct_generations_abort(struct oct_serving *serving) {

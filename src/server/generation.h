@@ -1,5 +1,6 @@
-// generation.h: one POST /v1/completions or /v1/chat/completions from body to last byte. A text thread reads it and makes token ids; then
-// each of its choices is one request of the engine, whose deltas are gathered into a whole answer or sent on as a stream.
+// generation.h: one POST from body to last byte, to /v1/completions, /v1/chat/completions or the endpoints of tokenize.c. A text thread
+// reads it and makes token ids; then each of its choices is one request of the engine, whose deltas are gathered into a whole answer or
+// sent on as a stream.
 //
 // Life: prepared on a text thread -> requests submitted -> deltas arrive by the mailbox -> answered. When the client leaves earlier, the
 // requests are cancelled, and the generation goes when the engine has let go of the last of them, without the loop ever waiting.
@@ -12,7 +13,7 @@
 struct oct_prompt {
     int32_t *ids; // (num_ids) owned
     size_t num_ids;
-    char *echo; // the prompt's text where echo was asked for, or NULL. Owned
+    struct oct_buffer echo; // the prompt's text where echo was asked for
     oct_sampling_params params;
 };
 
@@ -42,6 +43,8 @@ struct oct_choice {
 struct oct_endpoint {
     enum oct_endpoint_set set;
     const char *id_prefix, *object, *chunk_object;
+    // On a text thread, for an endpoint that needs no engine: writes the whole answer. NULL where choices are generated, by the rest.
+    bool (*answer)(struct oct_generation *generation, struct oct_json_writer *writer);
     // Both run on a text thread. First the prompt's form is checked, then, after the other parameters, it is made into token ids.
     bool (*check)(struct oct_generation *generation);
     bool (*tokenize)(struct oct_generation *generation);
@@ -51,7 +54,7 @@ struct oct_endpoint {
     void (*write_choices)(struct oct_generation *generation, struct oct_json_writer *writer); // of a whole answer: the array's members
     void (*write_tail)(struct oct_generation *generation, struct oct_json_writer *writer);    // its keys after "usage"
 };
-extern const struct oct_endpoint oct_completions_endpoint, oct_chat_endpoint;
+extern const struct oct_endpoint oct_completions_endpoint, oct_chat_endpoint, oct_tokenize_endpoint, oct_detokenize_endpoint;
 
 struct oct_generation {
     TAILQ_ENTRY(oct_generation) link;
@@ -59,8 +62,9 @@ struct oct_generation {
     const struct oct_endpoint *endpoint;
     struct oct_connection *connection; // NULL once the client has left or the answer is complete
     struct oct_text_job job;
-    bool preparing; // the job is not done: the text thread owns what it fills
-    struct oct_buffer body;
+    bool preparing;         // the job is not done: the text thread owns what it fills
+    struct oct_buffer body; // of the request, then of an endpoint's `answer`
+    size_t counted_bytes;   // of the request's body, until it has been read
     struct oct_openai_request request;
     struct oct_buffer id; // "cmpl-..."
     char *role;           // of a chat answer; owned, NULL: "assistant"
@@ -77,13 +81,17 @@ struct oct_generation {
 
 void oct_serve_completions(struct oct_serving *serving, struct oct_connection *connection);
 void oct_serve_chat_completions(struct oct_serving *serving, struct oct_connection *connection);
+void oct_serve_tokenize(struct oct_serving *serving, struct oct_connection *connection);
+void oct_serve_detokenize(struct oct_serving *serving, struct oct_connection *connection);
 
 // Asks the engine to stop working on every request; the clients get what there is.
 void oct_generations_abort(struct oct_serving *serving);
 // Frees them all, waiting for the engine. The text pool must be closed, the connections are not used.
 void oct_generations_free(struct oct_serving *serving);
 
-// For endpoints, on a text thread. Makes prompt `index` from text, or takes ids over.
+// For endpoints, on a text thread. The model is one of the served, or an error.
+bool oct_check_model(struct oct_generation *generation);
+// Makes prompt `index` from text, or takes ids over.
 bool oct_prompt_from_text(struct oct_generation *generation, size_t index, const char *text, size_t length);
 // Truncates as asked and checks the length. The last step for every prompt.
 bool oct_prompt_finish(struct oct_generation *generation, size_t index);

@@ -1,13 +1,9 @@
 #include "server/openai_request.h"
 
-#include "base/log.h"
 #include "base/memory.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +11,7 @@
 #include <strings.h>
 
 enum {
-    MAX_VALUES = 4 << 20,     // JSON values in a body: about 64 bytes of memory each
-    MAX_CONTAINERS = 1 << 17, // arrays and objects among them: about 200 bytes each
-    MAX_DEPTH = 1000,
     MAX_STOP_STRINGS = 16,
-    MAX_N = 16384,
     MAX_ERRORS = 10, // listed in a message
     MAX_SHOWN = 200, // characters of an input shown in a message
 };
@@ -94,55 +86,6 @@ bool oct_openai_invalid(struct oct_api_error *error, const char *param, const ch
     return settle(&problems, error);
 }
 
-// ---- JSON.
-
-// Counts what a body would cost before jansson allocates it. A quick look at brackets and commas outside of strings is enough for that.
-static bool is_affordable(const char *text, size_t length) {
-    size_t values = 1, containers = 0, depth = 0;
-    for (size_t i = 0; i < length; i++) {
-        char c = text[i];
-        if (c == '"') {
-            for (i++; i < length && text[i] != '"'; i++)
-                if (text[i] == '\\') i++;
-        } else if (c == ',' || c == ':') {
-            values++;
-        } else if (c == '[' || c == '{') {
-            containers++;
-            if (++depth > MAX_DEPTH) return false;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
-        }
-    }
-    return values + containers <= MAX_VALUES && containers <= MAX_CONTAINERS;
-}
-
-bool oct_openai_parse(struct oct_openai_request *request, const char *text, size_t length, struct oct_api_error *error) {
-    static const char broken[] = "There was an error parsing the body";
-    if (length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, length -= 3;
-    if (!is_affordable(text, length)) return oct_api_fail_detail(error, 400, broken);
-    json_error_t problem;
-    const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
-    request->body = json_loadb(text, length, flags, &problem);
-    // Integers past 64 bits: taken as reals, so that the range check of their parameter can name it.
-    if (!request->body && json_error_code(&problem) == json_error_numeric_overflow)
-        request->body = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &problem);
-    if (!request->body && json_error_code(&problem) == json_error_invalid_utf8) return oct_api_fail_detail(error, 400, broken);
-    if (!request->body && strstr(problem.text, "invalid Unicode"))
-        return oct_api_fail(error, NULL, "A string of the body holds half of a surrogate pair, which is not a character");
-    if (!request->body) {
-        char param[32];
-        snprintf(param, sizeof param, "body.%d", problem.position);
-        struct oct_buffer message = {0};
-        oct_buffer_printf(&message, "JSON decode error: %s", problem.text);
-        oct_openai_invalid(error, param, "json_invalid", message.data, NULL);
-        oct_buffer_free(&message);
-        return false;
-    }
-    if (json_is_object(request->body)) return true;
-    return oct_openai_invalid(error, "body", "model_attributes_type", "Input should be a valid dictionary or object to extract fields from",
-                              request->body);
-}
-
 // ---- The table of parameters.
 
 enum kind { BOOLEAN, INTEGER, NUMBER, STRING, OBJECT, LIST };
@@ -156,12 +99,12 @@ struct parameter {
     int64_t min; // INTEGER; INT64_MIN: none
 };
 
-enum { BOTH = OCT_COMPLETIONS | OCT_CHAT, IGNORED = -1 };
+enum { BOTH = OCT_COMPLETIONS | OCT_CHAT, MESSAGES = OCT_CHAT | OCT_TOKENIZE, ALL = BOTH | OCT_TOKENIZE, IGNORED = -1 };
 #define FIELD(name) offsetof(struct oct_openai_request, name)
 
 // In the order in which vLLM reports their errors.
 static const struct parameter parameters[] = {
-    {"model", BOTH, STRING, true, FIELD(model), INT64_MIN},
+    {"model", ALL, STRING, true, FIELD(model), INT64_MIN},
     {"echo", OCT_COMPLETIONS, BOOLEAN, true, FIELD(echo), INT64_MIN},
     {"frequency_penalty", BOTH, NUMBER, true, FIELD(frequency_penalty), INT64_MIN},
     {"logprobs", OCT_COMPLETIONS, INTEGER, true, FIELD(logprobs), INT64_MIN},
@@ -176,7 +119,7 @@ static const struct parameter parameters[] = {
     {"stream", BOTH, BOOLEAN, true, FIELD(stream), INT64_MIN},
     {"temperature", BOTH, NUMBER, true, FIELD(temperature), INT64_MIN},
     {"top_p", BOTH, NUMBER, true, FIELD(top_p), INT64_MIN},
-    {"tools", OCT_CHAT, LIST, true, IGNORED, INT64_MIN},
+    {"tools", MESSAGES, LIST, true, IGNORED, INT64_MIN},
     {"include_reasoning", OCT_CHAT, BOOLEAN, false, IGNORED, INT64_MIN},
     {"parallel_tool_calls", OCT_CHAT, BOOLEAN, true, IGNORED, INT64_MIN},
     {"user", BOTH, STRING, true, IGNORED, INT64_MIN},
@@ -193,22 +136,23 @@ static const struct parameter parameters[] = {
     {"truncate_prompt_tokens", BOTH, INTEGER, true, FIELD(truncate_prompt_tokens), -1},
     {"truncation_side", BOTH, STRING, true, FIELD(truncation_side), INT64_MIN},
     {"echo", OCT_CHAT, BOOLEAN, false, FIELD(echo), INT64_MIN},
-    {"add_generation_prompt", OCT_CHAT, BOOLEAN, false, FIELD(add_generation_prompt), INT64_MIN},
-    {"continue_final_message", OCT_CHAT, BOOLEAN, false, FIELD(continue_final_message), INT64_MIN},
-    {"add_special_tokens", BOTH, BOOLEAN, false, FIELD(add_special_tokens), INT64_MIN},
+    {"add_generation_prompt", MESSAGES, BOOLEAN, false, FIELD(add_generation_prompt), INT64_MIN},
+    {"continue_final_message", MESSAGES, BOOLEAN, false, FIELD(continue_final_message), INT64_MIN},
+    {"add_special_tokens", ALL, BOOLEAN, false, FIELD(add_special_tokens), INT64_MIN},
     {"priority", BOTH, INTEGER, false, IGNORED, INT64_MIN},
     {"request_id", BOTH, STRING, false, FIELD(request_id), INT64_MIN},
     {"session_id", BOTH, STRING, true, IGNORED, INT64_MIN},
     {"return_tokens_as_token_ids", BOTH, BOOLEAN, true, FIELD(return_tokens_as_token_ids), INT64_MIN},
     {"return_token_ids", BOTH, BOOLEAN, true, FIELD(return_token_ids), INT64_MIN},
     {"cache_salt", BOTH, STRING, true, FIELD(cache_salt), INT64_MIN},
+    {"return_token_strs", OCT_TOKENIZE, BOOLEAN, true, FIELD(return_token_strs), INT64_MIN},
     {"stream_interval", BOTH, INTEGER, true, FIELD(stream_interval), 1},
     // Types only: what they would do is refused below, unless the value does nothing.
     {"logit_bias", BOTH, OBJECT, true, IGNORED, INT64_MIN},
     {"allowed_token_ids", BOTH, LIST, true, IGNORED, INT64_MIN},
     {"bad_words", BOTH, LIST, false, IGNORED, INT64_MIN},
     {"documents", OCT_CHAT, LIST, true, IGNORED, INT64_MIN},
-    {"chat_template_kwargs", OCT_CHAT, OBJECT, true, IGNORED, INT64_MIN},
+    {"chat_template_kwargs", MESSAGES, OBJECT, true, IGNORED, INT64_MIN},
     {"kv_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},
     {"ec_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},
     {"vllm_xargs", BOTH, OBJECT, true, IGNORED, INT64_MIN},
@@ -221,12 +165,13 @@ static void set_defaults(struct oct_openai_request *request, enum oct_endpoint_s
     request->stream_interval = 1;
     request->temperature = request->top_p = request->repetition_penalty = 1;
     request->skip_special_tokens = request->add_generation_prompt = true;
-    request->add_special_tokens = endpoint == OCT_COMPLETIONS;
+    request->add_special_tokens = endpoint != OCT_CHAT;
 }
 
 // A string that is one number and nothing else. pydantic takes such strings for numbers.
 static bool parse_number(const char *text, double *out) {
-    if (!*text || strspn(text, "0123456789+-.eE ") != strlen(text)) return false;
+    bool special = !strcmp(text, "NaN") || !strcmp(text, "Infinity") || !strcmp(text, "-Infinity");
+    if (!*text || (!special && strspn(text, "0123456789+-.eE ") != strlen(text))) return false;
     char *end;
     *out = strtod(text, &end);
     while (*end == ' ') end++;
@@ -453,43 +398,62 @@ static const struct {
     const char *name;
     int endpoints;
     const char *why; // NULL: "is not supported"
+    bool unnamed;    // vLLM's errors about it name no parameter
 } refused[] = {
-    {"suffix", OCT_COMPLETIONS, "suffix is only supported for models with FIM completion rendering"},
-    {"prompt_embeds", OCT_COMPLETIONS, "You must set `--enable-prompt-embeds` to input `prompt_embeds`. (parameter=prompt_embeds)"},
+    {"suffix", OCT_COMPLETIONS, "suffix is only supported for models with FIM completion rendering", false},
+    {"prompt_embeds", OCT_COMPLETIONS, "You must set `--enable-prompt-embeds` to input `prompt_embeds`. (parameter=prompt_embeds)", false},
     {"media_io_kwargs", OCT_CHAT,
      "Per-request media_io_kwargs are disabled by default because they can change multimodal media loading resource usage. "
-     "(parameter=media_io_kwargs)"},
-    {"logit_bias", BOTH, NULL},
-    {"allowed_token_ids", BOTH, NULL},
-    {"bad_words", BOTH, NULL},
-    {"prompt_logprobs", BOTH, NULL},
-    {"logprob_token_ids", BOTH, NULL},
-    {"use_beam_search", BOTH, NULL},
-    {"structured_outputs", BOTH, NULL},
-    {"watermarking", BOTH, NULL},
-    {"thinking_token_budget", BOTH, NULL},
-    {"repetition_detection", BOTH, NULL},
-    {"kv_transfer_params", BOTH, NULL},
-    {"ec_transfer_params", BOTH, NULL},
-    {"vllm_xargs", BOTH, NULL},
-    {"mm_processor_kwargs", OCT_CHAT, NULL},
-    {"chat_template_kwargs", OCT_CHAT, NULL},
-    {"documents", OCT_CHAT, NULL},
-    {"continue_final_message", OCT_CHAT, NULL},
-    {"return_prompt_text", OCT_CHAT, NULL},
-    {"echo", OCT_CHAT, NULL},
-    {"add_special_tokens", OCT_CHAT, NULL},
+     "(parameter=media_io_kwargs)",
+     false},
+    {"logit_bias", BOTH, NULL, false},
+    {"allowed_token_ids", BOTH, NULL, false},
+    {"bad_words", BOTH, NULL, true},
+    {"prompt_logprobs", BOTH, NULL, false},
+    {"logprob_token_ids", BOTH, NULL, false},
+    {"use_beam_search", BOTH, NULL, true},
+    {"structured_outputs", BOTH, NULL, true},
+    {"watermarking", BOTH, NULL, false},
+    {"thinking_token_budget", BOTH, NULL, false},
+    {"repetition_detection", BOTH, NULL, true},
+    {"kv_transfer_params", BOTH, NULL, false},
+    {"ec_transfer_params", BOTH, NULL, false},
+    {"vllm_xargs", BOTH, NULL, false},
+    {"mm_processor_kwargs", OCT_CHAT, NULL, false},
+    {"chat_template_kwargs", MESSAGES, NULL, false},
+    {"documents", OCT_CHAT, NULL, false},
+    {"continue_final_message", MESSAGES, NULL, false},
+    {"return_prompt_text", OCT_CHAT, NULL, false},
+    {"return_token_strs", OCT_TOKENIZE, NULL, false},
+    {"echo", OCT_CHAT, NULL, false},
+    {"add_special_tokens", OCT_CHAT, NULL, false},
 };
 
-static bool check_tools(const json_t *body, struct oct_api_error *error) {
-    const json_t *choice = json_object_get(body, "tool_choice");
-    if (!is_true(json_object_get(body, "tools"))) return true;
+static bool check_tools(const json_t *body, enum oct_endpoint_set endpoint, struct oct_api_error *error) {
+    const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
     const char *text = json_string_value(choice);
-    const char *name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
-    if (text && !strcmp(text, "none")) return oct_api_fail(error, "tools", "`tools` are not supported. (parameter=tools)");
+    const char *named = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *tool = json_array_get(tools, i), *function = json_object_get(tool, "function");
+        const char *name = json_string_value(json_object_get(function, "name"));
+        char param[64];
+        snprintf(param, sizeof param, "body.tools.%zu%s", i, json_is_object(tool) ? ".function" : "");
+        if (!json_is_object(tool))
+            return oct_openai_invalid(error, param, "model_attributes_type",
+                                      "Input should be a valid dictionary or object to extract fields from", tool);
+        if (!json_is_object(function)) return oct_openai_invalid(error, param, "missing", "Field required", tool);
+        found |= named && name && !strcmp(named, name);
+    }
+    if (json_array_size(tools) == 0) return true;
+    if (endpoint == OCT_TOKENIZE || (text && !strcmp(text, "none")))
+        return oct_api_fail(error, "tools", "`tools` are not supported. (parameter=tools)");
     if (text && !strcmp(text, "required"))
         return oct_api_fail(error, NULL, "tool_choice=\"required\" requires --tool-call-parser to be set");
-    if (name) return oct_api_fail(error, NULL, "tool_choice=function \"%.200s\" requires --tool-call-parser to be set", name);
+    if (named && !found)
+        return oct_api_fail(error, "tool_choice",
+                            "The tool specified in `tool_choice` does not match any of the specified `tools` (parameter=tool_choice)");
+    if (named) return oct_api_fail(error, NULL, "tool_choice=function \"%.200s\" requires --tool-call-parser to be set", named);
     return oct_api_fail(error, NULL, "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
 }
 
@@ -514,25 +478,26 @@ static bool check_response_format(const json_t *body, struct oct_api_error *erro
 
 static bool check_refused(const struct oct_openai_request *request, enum oct_endpoint_set endpoint, struct oct_api_error *error) {
     const json_t *body = request->body;
-    if (endpoint == OCT_CHAT && request->continue_final_message && request->add_generation_prompt)
+    if (request->continue_final_message && request->add_generation_prompt)
         return oct_api_fail(
             error, NULL,
             "continue_final_message and add_generation_prompt are not compatible. Use continue_final_message when you want the model "
             "to continue the final message, and add_generation_prompt when you want to add a header that will prompt it to start a "
             "new assistant message instead.");
-    if (endpoint == OCT_CHAT && is_true(json_object_get(body, "chat_template")))
+    if ((endpoint & MESSAGES) && is_true(json_object_get(body, "chat_template")))
         return oct_api_fail(
             error, NULL,
             "Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with untrusted "
             "chat template.");
-    if (endpoint == OCT_CHAT && !check_tools(body, error)) return false;
+    if ((endpoint & MESSAGES) && !check_tools(body, endpoint, error)) return false;
     if (!check_response_format(body, error)) return false;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const json_t *value = json_object_get(body, refused[i].name);
         if (!(refused[i].endpoints & endpoint) || !value || json_is_null(value)) continue;
         if (json_is_string(value) || is_true(value)) {
             if (refused[i].why) return oct_api_fail(error, refused[i].name, "%s", refused[i].why);
-            return oct_api_fail(error, refused[i].name, "`%s` is not supported. (parameter=%s)", refused[i].name, refused[i].name);
+            return oct_api_fail(error, refused[i].unnamed ? NULL : refused[i].name, "`%s` is not supported. (parameter=%s)",
+                                refused[i].name, refused[i].name);
         }
     }
     if (request->truncation_side && strcmp(request->truncation_side, "left") && strcmp(request->truncation_side, "right"))
@@ -554,105 +519,6 @@ bool oct_openai_read(struct oct_openai_request *request, enum oct_endpoint_set e
     read_stops(request, request->body, &problems);
     request->has_return_tokens_as_token_ids = json_is_boolean(json_object_get(request->body, "return_tokens_as_token_ids"));
     return settle(&problems, error) && check_refused(request, endpoint, error);
-}
-
-// ---- Sampling parameters.
-
-// A range as vLLM words it; `param` is NULL where vLLM names none.
-static bool check_range(double value, bool fits, const char *name, const char *range, bool named, struct oct_api_error *error) {
-    if (fits) return true;
-    char shown[32];
-    oct_format_real(value, shown);
-    if (named) return oct_api_fail(error, name, "%s must be %s, got %s. (parameter=%s, value=%s)", name, range, shown, name, shown);
-    return oct_api_fail(error, NULL, "%s must be %s, got %s.", name, range, shown);
-}
-
-static bool check_ranges(const struct oct_openai_request *r, struct oct_api_error *error) {
-    if (r->n < 1) return oct_api_fail(error, NULL, "n must be at least 1, got %" PRId64 ".", r->n);
-    if (r->n > MAX_N) return oct_api_fail(error, NULL, "n must be at most %d, got %" PRId64 ".", MAX_N, r->n);
-    return check_range(r->presence_penalty, fabs(r->presence_penalty) <= 2, "presence_penalty", "in [-2, 2]", false, error) &&
-           check_range(r->frequency_penalty, fabs(r->frequency_penalty) <= 2, "frequency_penalty", "in [-2, 2]", false, error) &&
-           check_range(r->repetition_penalty, r->repetition_penalty > 0 && isfinite(r->repetition_penalty), "repetition_penalty",
-                       "greater than zero", false, error) &&
-           check_range(r->temperature, isfinite(r->temperature), "temperature", "a finite number", true, error) &&
-           check_range(r->temperature, r->temperature >= 0, "temperature", "non-negative", true, error) &&
-           check_range(r->temperature, r->temperature <= 2, "temperature", "in [0, 2]", true, error) &&
-           check_range(r->top_p, r->top_p > 0 && r->top_p <= 1, "top_p", "in (0, 1]", true, error) &&
-           (r->top_k >= -1 || oct_api_fail(error, NULL, "top_k must be 0 (disable), or at least 1, got %" PRId64 ".", r->top_k)) &&
-           check_range(r->min_p, r->min_p >= 0 && r->min_p <= 1, "min_p", "in [0, 1]", false, error);
-}
-
-static bool check_stop_token_ids(const struct oct_openai_request *r, int vocab_size, struct oct_api_error *error) {
-    for (size_t i = 0; i < r->num_stop_token_ids; i++) {
-        int32_t id = r->stop_token_ids[i];
-        if (id < 0 || id >= vocab_size)
-            return oct_api_fail(
-                error, "stop_token_ids",
-                "token_id(s) [%d] in stop_token_ids contain out-of-vocab token ids. Vocabulary size: %d (parameter=stop_token_ids, "
-                "value=[%d])",
-                id, vocab_size, id);
-    }
-    return true;
-}
-
-bool oct_openai_sampling(const struct oct_openai_request *r, enum oct_endpoint_set endpoint, const struct oct_openai_limits *limits,
-                         size_t prompt_tokens, oct_sampling_params *params, struct oct_api_error *error) {
-    int64_t room = (int64_t)limits->max_model_len - (int64_t)prompt_tokens;
-    int64_t asked = r->max_completion_tokens != OCT_ABSENT ? r->max_completion_tokens : r->max_tokens;
-    if (asked != OCT_ABSENT && asked > limits->max_model_len)
-        return oct_api_fail(error, "max_tokens",
-                            "max_tokens=%" PRId64 " cannot be greater than max_model_len=%d. Please request fewer output tokens. "
-                            "(parameter=max_tokens, value=%" PRId64 ")",
-                            asked, limits->max_model_len, asked);
-    int64_t max_tokens = asked == OCT_ABSENT || asked > room ? room : asked;
-    if (!check_ranges(r, error)) return false;
-    if (max_tokens < 1 && !(endpoint == OCT_COMPLETIONS && r->echo && max_tokens == 0 && room > 0))
-        return oct_api_fail(error, "max_tokens",
-                            "max_tokens must be at least 1, got %" PRId64 ". (parameter=max_tokens, value=%" PRId64 ")", max_tokens,
-                            max_tokens);
-    if (r->min_tokens < 0)
-        return oct_api_fail(error, NULL, "min_tokens must be greater than or equal to 0, got %" PRId64 ".", r->min_tokens);
-    if (r->min_tokens > (max_tokens > 0 ? max_tokens : 1))
-        return oct_api_fail(error, NULL, "min_tokens must be less than or equal to max_tokens=%" PRId64 ", got %" PRId64 ".", max_tokens,
-                            r->min_tokens);
-    for (size_t i = 0; i < r->num_stop; i++)
-        if (!*r->stop[i]) return oct_api_fail(error, NULL, "stop cannot contain an empty string.");
-    if (r->temperature == 0 && r->n > 1) return oct_api_fail(error, NULL, "n must be 1 when using greedy sampling, got %" PRId64 ".", r->n);
-    if (!check_stop_token_ids(r, limits->vocab_size, error)) return false;
-
-    int64_t best = endpoint == OCT_COMPLETIONS ? r->logprobs : r->wants_logprobs ? r->top_logprobs : OCT_ABSENT;
-    if (best == -1) best = limits->vocab_size;
-    if (best != OCT_ABSENT && limits->max_logprobs >= 0 && best > limits->max_logprobs)
-        return oct_api_fail(error, "logprobs",
-                            "Requested sample logprobs of %" PRId64
-                            ", which is greater than max allowed: %d (parameter=logprobs, value=%" PRId64 ")",
-                            best, limits->max_logprobs, best);
-    if (best != OCT_ABSENT && r->echo)
-        return oct_api_fail(error, "echo", "`echo` together with `logprobs` is not supported. (parameter=echo)");
-    if (best > limits->vocab_size) best = limits->vocab_size;
-
-    const double smallest_temperature = 0.01; // vLLM's: below it the quotient logits / temperature overflows
-    *params = (oct_sampling_params){
-        .temperature = r->temperature > 0 && r->temperature < smallest_temperature ? smallest_temperature : r->temperature,
-        .top_p = r->top_p,
-        .top_k = r->top_k > limits->vocab_size ? 0 : (int)r->top_k,
-        .min_p = r->min_p,
-        .repetition_penalty = r->repetition_penalty,
-        .presence_penalty = r->presence_penalty,
-        .frequency_penalty = r->frequency_penalty,
-        .has_seed = r->seed != OCT_ABSENT && r->seed != -1,
-        .seed = (uint64_t)r->seed,
-        .max_tokens = max_tokens > 0 ? (int)max_tokens : 1,
-        .min_tokens = (int)r->min_tokens,
-        .stop = (const char *const *)r->stop,
-        .num_stop = r->num_stop,
-        .stop_token_ids = r->stop_token_ids,
-        .num_stop_token_ids = r->num_stop_token_ids,
-        .ignore_eos = r->ignore_eos,
-        .skip_special_tokens_off = !r->skip_special_tokens,
-        .logprobs = best == OCT_ABSENT ? 0 : (int)best + 1,
-    };
-    return true;
 }
 
 void oct_openai_drop_body(struct oct_openai_request *request) {

@@ -1,5 +1,5 @@
-// openai_request.h: the body of POST /v1/completions and /v1/chat/completions, read and checked the way vLLM checks it: one table of
-// parameters with type, range and default; the same coercions ("4" and 4.0 are 4), the same texts. Runs on a text thread.
+// openai_request.h: the body of POST /v1/completions, /v1/chat/completions and /tokenize, read and checked the way vLLM checks it: one
+// table of parameters with type, range and default; the same coercions ("4" and 4.0 are 4), the same texts. Runs on a text thread.
 #pragma once
 
 #include "octavo.h"
@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum oct_endpoint_set { OCT_COMPLETIONS = 1, OCT_CHAT = 2 };
+enum oct_endpoint_set { OCT_COMPLETIONS = 1, OCT_CHAT = 2, OCT_TOKENIZE = 4 };
 
 #define OCT_ABSENT INT64_MIN // an integer parameter that was not given, or null
 
@@ -23,6 +23,7 @@ struct oct_openai_request {
     bool return_token_ids, return_tokens_as_token_ids, has_return_tokens_as_token_ids;
     bool echo;                                                          // completions
     bool wants_logprobs, add_generation_prompt, continue_final_message; // chat
+    bool return_token_strs;                                             // tokenize
     char **stop;                                                        // (num_stop) owned
     size_t num_stop;
     int32_t *stop_token_ids; // (num_stop_token_ids) owned

@@ -25,6 +25,8 @@ static const struct route routes[] = {
     {"/load", GET, oct_serve_load},
     {"/metrics", GET | POST, oct_serve_metrics},
     {"/v1/models", GET, oct_serve_models},
+    {"/tokenize", POST, oct_serve_tokenize},
+    {"/detokenize", POST, oct_serve_detokenize},
     {"/v1/completions", POST, oct_serve_completions},
     {"/v1/chat/completions", POST, oct_serve_chat_completions},
 };

@@ -233,8 +233,8 @@ oct_status oct_server_run(oct_engine *engine, const struct oct_server_options *o
 
     if (server->listener) evconnlistener_free(server->listener);
     oct_text_pool_close(serving->text_pool);
+    oct_generations_free(serving); // their connections are not told
     oct_connections_free(serving->connections);
-    oct_generations_free(serving);
     oct_mailbox_close(serving->mailbox);
     struct event *events[] = {server->signals[0], server->signals[1], server->stop_timer, server->accept_timer};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)

@@ -249,8 +249,9 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     r->notify = notify;
     r->context = context;
     const char *say = strstr(text, "!say="), *end = say ? strchr(say, ';') : NULL;
-    r->script = end ? strndup(say + 5, (size_t)(end - say - 5)) : strdup(text);
-    r->script_length = strlen(r->script);
+    r->script_length = end ? (size_t)(end - say - 5) : length;
+    r->script = malloc(r->script_length);
+    memcpy(r->script, end ? say + 5 : text, r->script_length);
     free(text);
     r->text = calloc(MAX_MODEL_LEN + 1, 1);
     r->out_text = calloc(MAX_MODEL_LEN + 1, 1);

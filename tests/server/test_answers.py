@@ -255,3 +255,23 @@ def test_keep_alive_comments_fill_silence(start):
     assert data.count(b": keep-alive\n\n") >= 4
     assert len(events_of(data)) == 4
 
+
+
+def test_tokenize_and_detokenize(server):
+    def call(path, body):
+        status, _, data = server.call("POST", path, body)
+        return status, json.loads(data)
+
+    assert call("/tokenize", {"prompt": "ab"}) == (200, {"count": 2, "max_model_len": 2048, "tokens": [100, 101], "token_strs": None})
+    assert call("/tokenize", {"prompt": ""})[1]["count"] == 0
+    status, answer = call("/tokenize", {"messages": [{"role": "user", "content": "a"}]})
+    assert answer["count"] == len('[{"role":"user","content":"a"}]>>')
+    assert call("/detokenize", {"tokens": [100, 101]}) == (200, {"prompt": "ab"})
+    assert call("/detokenize", {"tokens": []}) == (200, {"prompt": ""})
+    for path, body, param in [("/tokenize", {}, "body.prompt"), ("/tokenize", {"prompt": 5}, "body.prompt"), ("/detokenize", {}, "body.tokens"),
+                              ("/detokenize", {"tokens": "x"}, "body.tokens"), ("/detokenize", {"tokens": [-1]}, "body.tokens.0"),
+                              ("/detokenize", {"tokens": [259]}, None), ("/tokenize", {"prompt": "a", "return_token_strs": True}, "return_token_strs")]:
+        status, answer = call(path, body)
+        assert (status, answer["error"]["param"]) == (400, param)
+    assert call("/tokenize", {"prompt": "a", "model": "nope"})[0] == 404
+    assert server.call("GET", "/tokenize")[0] == 405

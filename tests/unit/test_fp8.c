@@ -211,8 +211,8 @@ static void assert_attention(bool cache, bool matmuls, bool softmax, float matmu
     printf("# cache %d, matmuls %d, softmax %d: %d of %d rows differ by a flipped rounding\n", cache, matmuls, softmax, flips,
            TOKENS * HEADS);
     assert_true(flips <= TOKENS * HEADS / 50);
-    oct_device_free(device, layer.k, k_bytes);
-    oct_device_free(device, layer.v, v_bytes);
+    oct_device_free(device, layer.k);
+    oct_device_free(device, layer.v);
 }
 
 static void attention_follows_the_numerics_contract_in_every_mix_of_modules(void **state) {

@@ -32,6 +32,7 @@ static struct oct_quant_config config_at(const char *path, enum oct_profile prof
                                       .profile = profile,
                                       .world_size = 1,
                                       .separate_measure_files = true};
+    snprintf(config.scale_method, sizeof config.scale_method, "%s", method);
     config.scales.preset = *oct_scale_method_find(method);
     config.scales.preset.weight.profile = config.scales.preset.activation.profile = profile;
     return config;

@@ -1,6 +1,7 @@
 // cpu.h: the CPU as a device: a kernel table, a thread pool and scratch memory.
 #pragma once
 
+#include "device/cpu/arena.h"
 #include "device/cpu/kernels.h"
 #include "device/cpu/pool.h"
 #include "device/device.h"
@@ -14,6 +15,7 @@ struct oct_device {
     const struct oct_kernels *kernels;
     struct oct_pool *pool;
     int threads;
+    struct oct_arena arena;
     struct oct_scratch shared;   // what all workers of an operation read: packed activations
     struct oct_scratch *workers; // (threads) what one worker uses alone
 };

@@ -93,13 +93,11 @@ void *oct_scratch_reserve(struct oct_scratch *scratch, size_t size) {
 }
 
 oct_status oct_device_alloc(struct oct_device *device, size_t bytes, const char *what, void **out, oct_error *err) {
-    (void)device;
-    return oct_pages_alloc(bytes ? bytes : 1, what, out, err);
+    return oct_arena_alloc(&device->arena, bytes, what, out, err);
 }
 
-void oct_device_free(struct oct_device *device, void *memory, size_t bytes) {
-    (void)device;
-    oct_pages_free(memory, bytes ? bytes : 1);
+void oct_device_free(struct oct_device *device, void *memory) {
+    if (memory) oct_arena_free(&device->arena, memory);
 }
 
 void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*task)(void *context, int worker, int begin, int end),

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Room behind the last panel for the kernels' prefetches, which may touch any address but stay cheap on mapped ones.
-enum { TAIL_BYTES = 8192 };
-
 static size_t panel_bytes(const struct oct_linear *linear) {
     return oct_panel_bytes(linear->dtype, oct_k_padded(linear->in_features));
 }
@@ -24,7 +21,7 @@ oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int
                             struct oct_linear *out, oct_error *err) {
     OCT_CHECK(dtype == OCT_F32 || dtype == OCT_BF16 || dtype == OCT_E4M3);
     *out = (struct oct_linear){.dtype = dtype, .in_features = in_features, .out_features = out_features};
-    out->weight_bytes = (size_t)oct_panels(out_features) * panel_bytes(out) + TAIL_BYTES;
+    out->weight_bytes = (size_t)oct_panels(out_features) * panel_bytes(out);
     OCT_TRY(oct_device_alloc(device, out->weight_bytes, "a weight matrix", &out->weight, err));
     if (dtype == OCT_E4M3) out->scales = oct_alloc((size_t)out_features, sizeof(float), "weight scales");
     if (bias) out->bias = oct_alloc((size_t)out_features, sizeof(float), "a bias");
@@ -32,7 +29,7 @@ oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int
 }
 
 void oct_linear_free(struct oct_device *device, struct oct_linear *linear) {
-    if (linear->weight) oct_device_free(device, linear->weight, linear->weight_bytes);
+    oct_device_free(device, linear->weight);
     free(linear->scales);
     free(linear->bias);
     *linear = (struct oct_linear){0};

@@ -1,0 +1,127 @@
+"""How requests are refused: the same status, type, param, code and text as vLLM, and a clear error for what is not supported."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "server" / "errors.jsonl"
+CASES = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def served(request):
+    from conftest import Server
+    server = Server("--name", "smollm2-135m-instruct")
+    yield server
+    assert server.stop() == 0, server.log
+
+
+def test_errors_are_vllm_s(served):
+    assert len(CASES) > 200
+    wrong = []
+    for case in CASES:
+        body = None if case["body"] is None else case["body"].encode()
+        headers = {"Content-Type": "", **case["headers"]} if body is not None else case["headers"]
+        status, _, data = served.call(case["method"], case["path"], body, headers)
+        answer = json.loads(data)
+        found = {key: answer["error"][key] for key in case["expected"]} if "error" in answer else answer
+        if status != case["status"] or found != case["expected"]:
+            wrong.append((case["name"], status, found, case["expected"]))
+    assert not wrong
+
+
+def refusal(server, path, **body):
+    body.setdefault("prompt" if path == "/v1/completions" else "messages", "hi" if path == "/v1/completions" else [{"role": "user", "content": "hi"}])
+    status, _, data = server.call("POST", path, body)
+    return status, json.loads(data).get("error")
+
+
+@pytest.mark.parametrize("name, value", [
+    ("logit_bias", {"5": 1}), ("allowed_token_ids", [5]), ("bad_words", ["x"]), ("prompt_logprobs", 1), ("use_beam_search", True),
+    ("structured_outputs", {"choice": ["a"]}), ("response_format", {"type": "json_object"}), ("suffix", "x"), ("vllm_xargs", {"a": 1}),
+    ("thinking_token_budget", 5), ("repetition_detection", {"max_pattern_size": 3}), ("logprob_token_ids", [1])])
+def test_what_would_change_the_answer_and_is_not_supported_is_refused(server, name, value):
+    status, error = refusal(server, "/v1/completions", **{name: value})
+    assert status == 400 and name in error["message"] and error["type"] == "BadRequestError"
+
+
+@pytest.mark.parametrize("name, value", [
+    ("tools", [{"type": "function", "function": {"name": "f"}}]), ("chat_template", "{{ x }}"), ("chat_template_kwargs", {"a": 1}),
+    ("documents", [{"a": 1}]), ("echo", True), ("add_special_tokens", True), ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}})])
+def test_the_same_in_chats(server, name, value):
+    assert refusal(server, "/v1/chat/completions", **{name: value})[0] == 400
+
+
+@pytest.mark.parametrize("name, value", [
+    ("logit_bias", {}), ("bad_words", []), ("prompt_logprobs", None), ("use_beam_search", False), ("structured_outputs", None),
+    ("response_format", {"type": "text"}), ("best_of", 3), ("user", "me"), ("unknown", {"a": [1]}), ("priority", 5), ("cache_salt", "s"),
+    ("stop", []), ("stop", None), ("seed", -1), ("seed", 2**63 - 1), ("top_k", 2**40), ("temperature", "0.5"), ("max_tokens", 2.0)])
+def test_what_asks_for_nothing_special_is_accepted(server, name, value):
+    assert server.complete("hi", **{"max_tokens": 1, name: value})[0] == 200
+
+
+def test_the_engine_s_template_error_is_the_client_s(server):
+    status, answer = server.chat("!badtemplate")
+    assert status == 400 and "roles must alternate" in answer["error"]["message"]
+
+
+def test_prompts_that_are_too_long(server):
+    status, answer = server.complete("a" * 2049)
+    assert status == 400 and answer["error"]["param"] == "input_tokens" and "at least 2049 input tokens" in answer["error"]["message"]
+    status, answer = server.complete("a" * 100_000)
+    assert status == 400 and answer["error"]["param"] == "input_text" and "100000 characters" in answer["error"]["message"]
+    status, answer = server.chat("a" * 100_000)
+    assert status == 400 and answer["error"]["param"] == "input_text"
+    status, answer = server.complete("a" * 2048)
+    assert answer["error"]["message"].startswith("max_tokens must be at least 1, got 0.")
+
+
+def test_too_many_choices(server):
+    status, answer = server.complete(["a"] * 600, n=2)
+    assert status == 400 and "1024" in answer["error"]["message"]
+
+
+def test_hostile_json(server):
+    def post(body):
+        return server.call("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+
+    parse_error = (400, {"detail": "There was an error parsing the body"})
+    for body in [b'{"prompt": "\xff\xfe"}', b'{"prompt":' + b"[" * 100_000, b'{"prompt":' + b"[]," * 200_000, b'{"a":' * 50_000,
+                 b'{"prompt": [' + b"0," * 5_000_000 + b"0]}"]:
+        status, _, data = post(body)
+        assert (status, json.loads(data)) == parse_error
+    for body in [b"", b"{", b"nul", b'{"prompt": "\\ud800"}', b'{"prompt": "a", "max_tokens": 1e999}', b"[1]", b'"x"', b'{"a\\u0000": 1}',
+                 b'{"prompt": "a", "stop": "\\u0000"}', b'{"prompt": "a", "seed": 99999999999999999999}', b'{"prompt":"a"} x']:
+        status, _, data = post(body)
+        assert status == 400 and json.loads(data)["error"]["message"], body
+    assert post(b'\xef\xbb\xbf{"prompt": "a", "prompt": "b", "max_tokens": 1}')[0] == 200
+
+
+def test_nul_and_strange_characters_in_a_prompt_are_just_text(server):
+    _, answer = server.complete("\0\x01\u2028\U0001F355", max_tokens=9)
+    assert answer["choices"][0]["text"] == "\0\x01\u2028\U0001F355"
+
+
+def test_an_unknown_model_is_not_found_and_paths_are_not_told(start):
+    server = start()
+    status, answer = server.complete("a", model="nope")
+    assert status == 404 and answer["error"]["message"] == "The model `nope` does not exist. Valid aliases: <path>."
+    assert server.complete("a", model="/models/fake", max_tokens=1)[0] == 200
+
+
+def test_api_keys(start):
+    server = start("--api-key", "key-one", "--api-key", "key-two")
+    body = {"prompt": "a", "max_tokens": 1}
+
+    def status(headers, path="/v1/completions", sent=body):
+        return server.call("POST", path, sent, headers)[0]
+
+    assert status({"Authorization": "Bearer key-one"}) == 200 and status({"Authorization": "bearer key-two"}) == 200
+    for value in ["Bearer key-on", "Bearer key-onee", "Bearer  key-one", "Bearer", "Basic key-one", "key-one", "Bearer "]:
+        assert status({"Authorization": value}) == 401, value
+    assert server.call("POST", "/v1/completions", body)[2] == b'{"error":"Unauthorized"}'
+    assert status({}, "/v1/nope") == 401 and status({}, "/nope") == 404
+    assert status({}, "/v1/completions", "{") == 401, "checked before the body"
+    assert server.call("GET", "/v1/models")[0] == 401 and server.call("GET", "/health")[0] == 200
