@@ -249,6 +249,28 @@ static void extra_variables_and_tools_reach_the_template(void **state) {
     json_decref(extra);
 }
 
+static void integers_outside_64_bits_keep_their_digits(void **state) {
+    (void)state;
+    json_t *messages, *content;
+    oct_error err = {0};
+    static const char text[] =
+        "[{\"content\":[12345678901234567890,-12345678901234567890,9223372036854775807,\"1234567890123456789012\",1e30]}]";
+    assert_int_equal(oct_json_parse("test", text, strlen(text), &messages, &err), OCT_OK);
+    content = json_object_get(json_array_get(messages, 0), "content");
+    assert_int_equal(json_integer_value(json_array_get(content, 2)), INT64_MAX);
+    struct oct_chat_template *chat;
+    struct oct_chat_prompt prompt = {0};
+    struct oct_chat_options options = {0};
+    static const char source[] = "{{ messages[0].content | tojson }} {{ messages[0].content[0] is number }}";
+    assert_int_equal(oct_chat_template_compile("test", source, strlen(source), &chat, &err), OCT_OK);
+    assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_OK);
+    assert_string_equal(prompt.text.data,
+                        "[12345678901234567890, -12345678901234567890, 9223372036854775807, \"1234567890123456789012\", 1e+30] True");
+    oct_chat_prompt_free(&prompt);
+    oct_chat_template_free(chat);
+    json_decref(messages);
+}
+
 static const json_t *template_named(const json_t *vectors, const char *name) {
     size_t i;
     json_t *template;
@@ -323,6 +345,7 @@ int main(void) {
         cmocka_unit_test(what_came_out_of_a_message_is_marked_byte_by_byte),
         cmocka_unit_test(rendering_fails_with_the_line_and_the_template_s_own_message),
         cmocka_unit_test(extra_variables_and_tools_reach_the_template),
+        cmocka_unit_test(integers_outside_64_bits_keep_their_digits),
         cmocka_unit_test(the_last_message_can_be_continued_and_reasoning_has_all_its_names),
         cmocka_unit_test(a_message_without_text_cannot_be_continued),
     };

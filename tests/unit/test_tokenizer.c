@@ -134,6 +134,29 @@ static void the_default_model_renders_and_encodes_chats_as_the_reference(void **
     oct_text_source_close(&source);
 }
 
+static void published_tokenizers_give_the_reference_ids_and_texts(void **state) {
+    (void)state;
+    static const char *const names[] = {"llama3", "llama2_real", "llama2_metaspace", "npm_llama2", "smollm2"};
+    const char *folders = getenv("OCTAVO_TOKENIZERS");
+    if (!folders || !reference_path("text/tokenizers/llama3.json.gz")) {
+        print_message("skipped: OCTAVO_TOKENIZERS names no folder of tokenizers\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char vectors_name[64];
+        snprintf(vectors_name, sizeof vectors_name, "text/tokenizers/%s.json.gz", names[i]);
+        char *path = oct_path_join(folders, names[i]);
+        struct oct_tokenizer *tokenizer;
+        oct_error err = {0};
+        if (oct_tokenizer_from_directory(path, &tokenizer, &err) != OCT_OK) fail_msg("%s", err.message);
+        json_t *vectors = golden_json(reference_path(vectors_name));
+        assert_int_equal(compare_with_vectors(tokenizer, vectors, true, true), 0);
+        json_decref(vectors);
+        oct_tokenizer_free(tokenizer);
+        free(path);
+    }
+}
+
 // "ab" and "abab" of a vocabulary given as a GGUF file gives it; a space is the symbol U+0120.
 static struct oct_vocabulary tiny_vocabulary(void) {
     static const char *const tokens[] = {"<s>",
@@ -366,6 +389,7 @@ int main(void) {
         cmocka_unit_test(every_feature_gives_the_reference_ids_and_texts),
         cmocka_unit_test(the_default_model_tokenizes_as_the_reference),
         cmocka_unit_test(the_default_model_renders_and_encodes_chats_as_the_reference),
+        cmocka_unit_test(published_tokenizers_give_the_reference_ids_and_texts),
         cmocka_unit_test(a_byte_level_vocabulary_merges_by_rank),
         cmocka_unit_test(a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),
