@@ -100,7 +100,7 @@ static oct_status cut_at_end_mark(struct oct_marked_text *text, const json_t *la
     struct oct_span span = oct_marked_span(text), mark = {.text = END_MARK, .length = strlen(END_MARK)};
     struct oct_span said =
         jinja_strip((struct oct_span){.text = json_string_value(last), .length = json_string_length(last)}, NULL, true, true);
-    size_t at = jinja_find_last(span, mark, span.length);
+    size_t work = 0, at = jinja_find_last(span, mark, span.length, &work);
     if (at == SIZE_MAX || jinja_find(span, said, 0) == SIZE_MAX) {
         return oct_fail(err, OCT_INVALID_ARGUMENT, "continue_final_message: the template does not show the last message as it is");
     }

@@ -65,7 +65,7 @@ FILTER(filter_trim) {
     jinja_charge(j, text.length);
     if (jinja_is_none(jinja_argument_or(arguments, 0, "chars", jinja_none()))) return jinja_string(j, jinja_strip(text, NULL, true, true));
     struct oct_span characters = jinja_required_string(j, arguments, 0, "chars");
-    return jinja_string(j, jinja_strip(text, &characters, true, true));
+    return jinja_string(j, jinja_strip_set(j, text, characters, true, true));
 }
 
 FILTER(filter_replace) {
@@ -113,13 +113,15 @@ FILTER(filter_center) {
 FILTER(filter_truncate) {
     struct jinja_value text = jinja_to_string(j, self);
     int64_t length = jinja_integer_or(j, arguments, 0, "length", 255), leeway = jinja_integer_or(j, arguments, 3, "leeway", 5);
+    if (length > JINJA_MAX_BYTES || leeway > JINJA_MAX_BYTES) return text; // longer than any text
+    if (length < 0 || leeway < 0) jinja_fail(j, "truncate: a length and a leeway of at least 0 expected");
     bool kill = jinja_truth(jinja_argument_or(arguments, 1, "killwords", jinja_bool(false)));
     struct jinja_value end = jinja_to_string(j, jinja_argument_or(arguments, 2, "end", jinja_string_of(j, "...")));
     int64_t count = (int64_t)jinja_length(j, text), kept = length - (int64_t)jinja_length(j, end);
-    if (kept < 0 || leeway < 0) jinja_fail(j, "truncate: expected length >= %lld", (long long)(length - kept));
+    if (kept < 0) jinja_fail(j, "truncate: expected length >= %lld", (long long)(length - kept));
     if (count <= length + leeway) return text;
     struct oct_span head = oct_subspan(*text.string, 0, jinja_character_offset(*text.string, (size_t)kept));
-    size_t space = kill ? SIZE_MAX : jinja_find_last(head, (struct oct_span){.text = " ", .length = 1}, head.length);
+    size_t work = 0, space = kill ? SIZE_MAX : jinja_find_last(head, (struct oct_span){.text = " ", .length = 1}, head.length, &work);
     if (space != SIZE_MAX) head = oct_subspan(head, 0, space);
     struct jinja_text out = {0};
     jinja_text_add(j, &out, head);

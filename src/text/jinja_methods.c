@@ -12,7 +12,7 @@ static struct jinja_value strip(struct jinja *j, struct jinja_value self, const 
     jinja_charge(j, self.string->length);
     if (jinja_is_none(characters)) return jinja_string(j, jinja_strip(*self.string, NULL, left, right));
     struct oct_span set = jinja_required_string(j, arguments, 0, "chars");
-    return jinja_string(j, jinja_strip(*self.string, &set, left, right));
+    return jinja_string(j, jinja_strip_set(j, *self.string, set, left, right));
 }
 CALL(string_strip) {
     return strip(j, self, arguments, true, true);
@@ -22,6 +22,12 @@ CALL(string_lstrip) {
 }
 CALL(string_rstrip) {
     return strip(j, self, arguments, false, true);
+}
+
+static size_t find_last(struct jinja *j, struct oct_span text, struct oct_span part) {
+    size_t work = 0, at = jinja_find_last(text, part, text.length, &work);
+    jinja_charge(j, work);
+    return at;
 }
 
 static void split_at_space(struct jinja *j, struct oct_span text, int64_t limit, bool from_right, struct jinja_list *out) {
@@ -53,7 +59,7 @@ static void split_at(struct jinja *j, struct oct_span text, struct oct_span sepa
                      struct jinja_list *out) {
     if (!separator.length) jinja_fail(j, "empty separator");
     while (limit-- != 0) {
-        size_t at = from_right ? jinja_find_last(text, separator, text.length) : jinja_find(text, separator, 0);
+        size_t at = from_right ? find_last(j, text, separator) : jinja_find(text, separator, 0);
         if (at == SIZE_MAX) break;
         jinja_charge(j, 0);
         struct oct_span before = oct_subspan(text, 0, at), after = oct_subspan(text, at + separator.length, text.length);
@@ -75,6 +81,7 @@ static struct jinja_value split(struct jinja *j, struct jinja_value self, const 
     struct jinja_value out = jinja_new_list(j, JINJA_LIST, 0);
     struct jinja_value separator = jinja_argument_or(arguments, 0, "sep", jinja_none());
     int64_t limit = jinja_integer_or(j, arguments, 1, "maxsplit", -1);
+    if (limit < 0) limit = -1; // all
     jinja_charge(j, self.string->length);
     if (jinja_is_none(separator)) {
         split_at_space(j, *self.string, limit, from_right, out.list);
@@ -178,7 +185,7 @@ static int64_t find(struct jinja *j, struct jinja_value self, const struct jinja
     jinja_charge(j, text.length);
     if (from < 0) from += (int64_t)jinja_count_characters(text);
     size_t offset = from > 0 ? jinja_character_offset(text, (size_t)from) : 0;
-    size_t at = last ? jinja_find_last(text, part, text.length) : jinja_find(text, part, offset);
+    size_t at = last ? find_last(j, text, part) : jinja_find(text, part, offset);
     if (at == SIZE_MAX || at < offset) return -1;
     return (int64_t)jinja_count_characters(oct_subspan(text, 0, at));
 }
@@ -207,7 +214,7 @@ static struct jinja_value partition(struct jinja *j, struct jinja_value self, co
     struct jinja_value out = jinja_new_list(j, JINJA_TUPLE, 3);
     if (!part.length) jinja_fail(j, "empty separator");
     jinja_charge(j, text.length);
-    size_t at = last ? jinja_find_last(text, part, text.length) : jinja_find(text, part, 0);
+    size_t at = last ? find_last(j, text, part) : jinja_find(text, part, 0);
     bool found = at != SIZE_MAX;
     struct jinja_value empty = jinja_string_of(j, "");
     jinja_append(j, out.list, found ? jinja_string(j, oct_subspan(text, 0, at)) : last ? empty : self);

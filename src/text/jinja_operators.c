@@ -49,7 +49,11 @@ static struct jinja_value repeat(struct jinja *j, struct jinja_value value, int6
         if (__builtin_mul_overflow((size_t)times, value.string->length, &total) || total > JINJA_MAX_BYTES) {
             jinja_fail(j, "a string repeated %lld times is too long", (long long)times);
         }
-        for (int64_t i = 0; i < times && value.string->length; i++) jinja_text_add(j, &text, *value.string);
+        if (total) jinja_text_add(j, &text, *value.string);
+        while (text.length < total) { // doubles what is there
+            size_t more = total - text.length < text.length ? total - text.length : text.length;
+            jinja_text_add(j, &text, oct_subspan(jinja_text_span(&text), 0, more));
+        }
         struct jinja_value result = jinja_text_value(j, &text);
         result.safe = value.safe;
         return result;

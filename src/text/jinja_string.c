@@ -5,6 +5,8 @@
 
 #include <utf8proc.h>
 
+#define MAX_SEARCH ((size_t)64 * JINJA_MAX_STEPS) // more work than a template may do: whoever charges it fails
+
 size_t jinja_count_characters(struct oct_span span) {
     size_t count = 0;
     for (size_t i = 0; i < span.length; i++) count += ((unsigned char)span.text[i] & 0xC0) != 0x80;
@@ -49,6 +51,13 @@ struct oct_span jinja_strip(struct oct_span span, const struct oct_span *charact
     return oct_subspan(span, start, end);
 }
 
+struct oct_span jinja_strip_set(struct jinja *j, struct oct_span span, struct oct_span characters, bool left, bool right) {
+    if (characters.length > 1024) jinja_fail(j, "at most 1024 bytes of characters to strip expected, %zu found", characters.length);
+    struct oct_span stripped = jinja_strip(span, &characters, left, right);
+    jinja_charge(j, (span.length - stripped.length) * characters.length);
+    return stripped;
+}
+
 size_t jinja_find(struct oct_span text, struct oct_span part, size_t from) {
     if (from > text.length) return SIZE_MAX;
     if (!part.length) return from;
@@ -56,10 +65,13 @@ size_t jinja_find(struct oct_span text, struct oct_span part, size_t from) {
     return found ? (size_t)(found - text.text) : SIZE_MAX;
 }
 
-size_t jinja_find_last(struct oct_span text, struct oct_span part, size_t end) {
+size_t jinja_find_last(struct oct_span text, struct oct_span part, size_t end, size_t *work) {
     if (part.length > end) return SIZE_MAX;
-    for (size_t i = end - part.length + 1; i-- > 0;) {
-        if (memcmp(text.text + i, part.text, part.length) == 0) return i;
+    for (size_t i = end - part.length + 1; i-- > 0 && *work < MAX_SEARCH;) {
+        size_t same = 0;
+        while (same < part.length && text.text[i + same] == part.text[same]) same++;
+        if (same == part.length) return i;
+        *work += same;
     }
     return SIZE_MAX;
 }

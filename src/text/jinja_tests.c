@@ -3,6 +3,7 @@
 
 #include "text/unicode.h"
 
+#include <math.h>
 #include <utf8proc.h>
 
 #define TEST(name) static bool name(struct jinja *j, struct jinja_value value, const struct jinja_arguments *arguments)
@@ -71,12 +72,10 @@ TEST(test_escaped) {
     return jinja_is_string(value) && value.safe;
 }
 
+// Zero where `value` is a multiple of `by`.
 static int64_t modulo(struct jinja *j, struct jinja_value value, int64_t by) {
     if (!jinja_is_number(value)) jinja_fail(j, "a number expected, %s found", jinja_type_name(value));
-    if (value.type == JINJA_FLOAT) {
-        double rest = value.real - (double)by * (double)(int64_t)(value.real / (double)by);
-        return rest == 0 ? 0 : 1;
-    }
+    if (value.type == JINJA_FLOAT) return fmod(value.real, (double)by) != 0;
     return by == -1 ? 0 : jinja_as_integer(value) % by;
 }
 TEST(test_odd) {

@@ -224,9 +224,11 @@ void jinja_print_json(struct jinja *j, struct jinja_text *text, struct jinja_val
 size_t jinja_count_characters(struct oct_span span);
 size_t jinja_character_offset(struct oct_span span, size_t index); // in bytes; index at most the count
 bool jinja_is_space(uint32_t code);                                // Python's str.isspace
-struct oct_span jinja_strip(struct oct_span span, const struct oct_span *characters, bool left, bool right);
+struct oct_span jinja_strip(struct oct_span span, const struct oct_span *characters, bool left, bool right); // NULL: white space
+struct oct_span jinja_strip_set(struct jinja *j, struct oct_span span, struct oct_span characters, bool left, bool right);
 size_t jinja_find(struct oct_span text, struct oct_span part, size_t from); // byte offset, SIZE_MAX: not there
-size_t jinja_find_last(struct oct_span text, struct oct_span part, size_t end);
+// The last that begins and ends before `end`. Adds to *work what jinja_charge is to be told.
+size_t jinja_find_last(struct oct_span text, struct oct_span part, size_t end, size_t *work);
 struct jinja_value jinja_replace(struct jinja *j, struct oct_span text, struct oct_span old, struct oct_span new, int64_t count);
 struct jinja_value jinja_escape(struct jinja *j, struct jinja_value value); // HTML; the result is safe
 enum jinja_case { JINJA_UPPER, JINJA_LOWER, JINJA_CAPITALIZE, JINJA_TITLE, JINJA_SWAP };

@@ -8,6 +8,7 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,10 +135,29 @@ void oct_pattern_free(struct oct_pattern *pattern) {
     free(pattern);
 }
 
+static pthread_key_t match_key;
+static pthread_once_t match_key_once = PTHREAD_ONCE_INIT;
+
+static void free_match(void *match) {
+    pcre2_match_data_free(match);
+}
+
+static void make_match_key(void) {
+    OCT_CHECK(pthread_key_create(&match_key, free_match) == 0);
+}
+
+// PCRE2 writes a match's place into a block of its own. One a thread, kept until the thread ends: making it costs more than a match.
+static pcre2_match_data *match_block(void) {
+    pthread_once(&match_key_once, make_match_key);
+    pcre2_match_data *match = pthread_getspecific(match_key);
+    if (match) return match;
+    match = pcre2_match_data_create(1, NULL);
+    OCT_CHECK(match && pthread_setspecific(match_key, match) == 0);
+    return match;
+}
+
 bool oct_pattern_find(const struct oct_pattern *pattern, const char *text, size_t length, size_t from, size_t *start, size_t *end) {
-    static _Thread_local pcre2_match_data *match; // one small block a thread, kept: creating it costs more than a match
-    if (!match) match = pcre2_match_data_create(1, NULL);
-    OCT_CHECK(match);
+    pcre2_match_data *match = match_block();
     while (from < length) {
         int found = pcre2_match(pattern->code, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, match, pattern->limits);
         if (found == PCRE2_ERROR_JIT_STACKLIMIT) {

@@ -71,7 +71,7 @@ void oct_token_table_add(struct oct_token_table *table, int32_t id, const char *
         table->capacity = capacity;
     }
     for (; table->size <= (size_t)id; table->size++) table->lengths[table->size] = ABSENT;
-    if (table->text_length + length > table->text_capacity) {
+    if (table->text_length + length >= table->text_capacity) {
         table->text_capacity = 2 * table->text_capacity + length + 256;
         table->text = oct_resize(table->text, table->text_capacity, 1, "a vocabulary");
     }

@@ -120,6 +120,37 @@ static void hostile_templates_end_soon_with_an_accepted_outcome(void **state) {
     assert_int_equal(failed, 0);
 }
 
+static void extreme_arguments_cost_no_more_than_the_budget(void **state) {
+    (void)state;
+    static const struct {
+        const char *template, *output; // NULL: an error
+    } cases[] = {
+        {"{{ ('a' * 3000000).rfind('a' * 1000000 ~ 'b') }}", NULL},
+        {"{{ ('a' * 3000000).rsplit('b' ~ 'a' * 1000000) | length }}", "1"},
+        {"{{ ('a' * 1000000).strip('b' * 1000 ~ 'a') }}", NULL},
+        {"{{ 'a'.strip('b' * 1000000) }}", NULL},
+        {"{{ 'a b c'.split(none, -9223372036854775807 - 1) }}", "['a', 'b', 'c']"},
+        {"{{ 'a b c' | truncate(9223372036854775807, false, '', 9223372036854775807) }}", "a b c"},
+        {"{{ 'abc' | truncate(-9223372036854775807 - 1) }}", NULL},
+        {"{{ 1e300 is odd }} {{ (-9223372036854775807 - 1) is divisibleby(-1) }}", "False True"},
+        {"{{ 'ab'[-9223372036854775807 - 1:9223372036854775807:9223372036854775807] }}", "a"},
+        {"{{ 'ab'[::-9223372036854775807 - 1] }}", "b"},
+        {"{{ range(9223372036854775800, 9223372036854775807, 5) | list }}", "[9223372036854775800, 9223372036854775805]"},
+        {"{{ 'x'.center(-9223372036854775807 - 1) }}{{ 'x' | center(9223372036854775807) }}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct oct_marked_text text = {0};
+        oct_error err = {0};
+        json_t *template = json_string(cases[i].template);
+        oct_status status = render(template, NULL, NULL, &text, &err);
+        if ((status == OCT_OK) != (cases[i].output != NULL))
+            fail_msg("%s: %s", cases[i].template, status == OCT_OK ? text.text.data : err.message);
+        if (cases[i].output) assert_string_equal(text.text.data, cases[i].output);
+        json_decref(template);
+        oct_marked_free(&text);
+    }
+}
+
 // The number of cases of one file that differ.
 static int compare_chats(const char *path, size_t *total) {
     json_t *vectors = golden_json(path), *template, *entry;
@@ -340,6 +371,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(snippets_give_what_jinja_gives),
         cmocka_unit_test(hostile_templates_end_soon_with_an_accepted_outcome),
+        cmocka_unit_test(extreme_arguments_cost_no_more_than_the_budget),
         cmocka_unit_test(known_chat_templates_render_as_transformers_renders_them),
         cmocka_unit_test(nearly_all_collected_templates_render_as_transformers_renders_them),
         cmocka_unit_test(what_came_out_of_a_message_is_marked_byte_by_byte),
