@@ -128,6 +128,7 @@ struct jinja_value jinja_slice(struct jinja *j, struct jinja_value object, struc
                                struct jinja_value third) {
     if (jinja_is_undefined(object)) jinja_fail_undefined(j, object);
     bool is_text = jinja_is_string(object), is_view = object.type == JINJA_VIEW && strcmp(object.view->label, "range") == 0;
+    if (object.type == JINJA_DICT) jinja_fail(j, "a dict has no slices");
     if (!is_text && !is_view && object.type != JINJA_LIST && object.type != JINJA_TUPLE) return jinja_undefined();
     if (!jinja_is_none(third) && !jinja_is_integer(third)) jinja_fail(j, "slice step must be an integer or None");
     int64_t step = jinja_is_none(third) ? 1 : jinja_as_integer(third);

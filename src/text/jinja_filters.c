@@ -11,6 +11,11 @@ static struct oct_span text_of(struct jinja *j, struct jinja_value value) {
     return *jinja_to_string(j, value).string;
 }
 
+// text.name(), for a method without arguments.
+static struct jinja_value call_method(struct jinja *j, struct jinja_value text, const char *name) {
+    return jinja_call_value(j, jinja_attribute(j, text, jinja_string_of(j, name)), &(struct jinja_arguments){0});
+}
+
 FILTER(filter_string) {
     (void)arguments;
     return jinja_to_string(j, self);
@@ -53,7 +58,9 @@ FILTER(filter_title) { // words begin behind white space and -([{<, unlike those
         uint32_t code = ' ';
         n = i < text.length ? oct_utf8_next(text.text + i, &code) : 1;
         if (i < text.length && !jinja_is_space(code) && !(code < 0x80 && strchr("-([{<", (int)code))) continue;
-        jinja_text_add(j, &out, *jinja_change_case(j, oct_subspan(text, start, i), JINJA_CAPITALIZE).string);
+        size_t head = start + jinja_character_offset(oct_subspan(text, start, i), 1);
+        jinja_text_add(j, &out, *jinja_change_case(j, oct_subspan(text, start, head), JINJA_UPPER).string);
+        jinja_text_add(j, &out, *jinja_change_case(j, oct_subspan(text, head, i), JINJA_LOWER).string);
         if (i < text.length) jinja_text_add(j, &out, oct_subspan(text, i, i + n));
         start = i + n;
     }
@@ -78,7 +85,8 @@ FILTER(filter_indent) {
     struct jinja_value width = jinja_argument_or(arguments, 0, "width", jinja_int(4));
     bool first = jinja_truth(jinja_argument_or(arguments, 1, "first", jinja_bool(false)));
     bool blank = jinja_truth(jinja_argument_or(arguments, 2, "blank", jinja_bool(false)));
-    struct oct_span text = text_of(j, self);
+    if (!jinja_is_string(self)) jinja_fail(j, "indent: str expected, %s found", jinja_type_name(self));
+    struct oct_span text = *self.string;
     struct jinja_text indent = {0}, out = {0};
     if (jinja_is_string(width)) {
         jinja_text_add(j, &indent, *width.string);
@@ -86,15 +94,18 @@ FILTER(filter_indent) {
         int64_t count = jinja_integer_or(j, arguments, 0, "width", 4);
         if (count > 0) jinja_text_fill(j, &indent, ' ', (size_t)count);
     }
-    if (first) jinja_text_add(j, &out, jinja_text_span(&indent));
-    for (size_t start = 0; start <= text.length;) {
-        size_t end = jinja_find(text, (struct oct_span){.text = "\n", .length = 1}, start);
-        bool last = end == SIZE_MAX;
-        if (last) end = text.length;
-        if (start > 0 && (blank || end > start)) jinja_text_add(j, &out, jinja_text_span(&indent));
-        jinja_text_add(j, &out, oct_subspan(text, start, last ? end : end + 1));
-        start = end + 1;
-        if (last) break;
+    struct jinja_text lines = {0};
+    jinja_text_add(j, &lines, text);
+    jinja_text_puts(j, &lines, "\n"); // so that a newline at the end makes a line of its own
+    const struct jinja_list *list = call_method(j, jinja_text_value(j, &lines), "splitlines").list;
+    for (size_t i = 0; i < list->count; i++) {
+        struct oct_span line = *list->items[i].string;
+        if (i) { // the line break stands behind the line before, and has its mark
+            struct oct_span before = *list->items[i - 1].string;
+            jinja_text_add(j, &out, (struct oct_span){"\n", before.marks ? before.marks + before.length : NULL, 1});
+        }
+        if (i ? blank || line.length : first) jinja_text_add(j, &out, jinja_text_span(&indent));
+        jinja_text_add(j, &out, line);
     }
     return jinja_text_value(j, &out);
 }
@@ -111,6 +122,7 @@ FILTER(filter_center) {
 }
 
 FILTER(filter_truncate) {
+    if (jinja_is_number(self) || jinja_is_none(self)) jinja_fail(j, "object of type '%s' has no len()", jinja_type_name(self));
     struct jinja_value text = jinja_to_string(j, self);
     int64_t length = jinja_integer_or(j, arguments, 0, "length", 255), leeway = jinja_integer_or(j, arguments, 3, "leeway", 5);
     if (length > JINJA_MAX_BYTES || leeway > JINJA_MAX_BYTES) return text; // longer than any text
@@ -150,13 +162,11 @@ FILTER(filter_wordcount) {
 
 FILTER(filter_wordwrap) {
     int64_t width = jinja_integer_or(j, arguments, 0, "width", 79), column = 0;
-    struct jinja_value lines =
-        jinja_call_value(j, jinja_attribute(j, jinja_to_string(j, self), jinja_string_of(j, "splitlines")), &(struct jinja_arguments){0});
+    struct jinja_value lines = call_method(j, jinja_to_string(j, self), "splitlines");
     struct jinja_text out = {0};
     if (width < 1) jinja_fail(j, "wordwrap: a width of at least 1 expected");
     for (size_t i = 0; i < lines.list->count; i++) {
-        const struct jinja_list *words =
-            jinja_call_value(j, jinja_attribute(j, lines.list->items[i], jinja_string_of(j, "split")), &(struct jinja_arguments){0}).list;
+        const struct jinja_list *words = call_method(j, lines.list->items[i], "split").list;
         if (i) jinja_text_puts(j, &out, "\n");
         column = 0;
         for (size_t k = 0; k < words->count; k++) {
@@ -189,8 +199,7 @@ FILTER(filter_striptags) {
         jinja_text_add(j, &out, oct_subspan(text, i, open));
         i = close == SIZE_MAX ? text.length : close + 1;
     }
-    const struct jinja_list *words =
-        jinja_call_value(j, jinja_attribute(j, jinja_text_value(j, &out), jinja_string_of(j, "split")), &(struct jinja_arguments){0}).list;
+    const struct jinja_list *words = call_method(j, jinja_text_value(j, &out), "split").list;
     struct jinja_text joined = {0};
     for (size_t i = 0; i < words->count; i++) {
         if (i) jinja_text_puts(j, &joined, " ");
@@ -215,6 +224,26 @@ FILTER(filter_urlencode) {
     return jinja_text_value(j, &out);
 }
 
+FILTER(filter_xmlattr) {
+    struct jinja_text out = {0};
+    bool space = jinja_truth(jinja_argument_or(arguments, 0, "autospace", jinja_bool(true)));
+    if (self.type != JINJA_DICT) jinja_fail(j, "xmlattr: a mapping expected, %s found", jinja_type_name(self));
+    for (size_t i = 0; i < self.dict->count; i++) {
+        struct jinja_value key = self.dict->pairs[i].key, value = self.dict->pairs[i].value;
+        if (jinja_is_none(value) || jinja_is_undefined(value)) continue;
+        struct oct_span name = text_of(j, key);
+        for (size_t k = 0; k < name.length; k++) {
+            if (strchr(" \t\n\f\r/>=", name.text[k])) jinja_fail(j, "xmlattr: a key has a character that ends a name");
+        }
+        if (out.length || space) jinja_text_puts(j, &out, " ");
+        jinja_text_add(j, &out, *jinja_escape(j, key).string);
+        jinja_text_puts(j, &out, "=\"");
+        jinja_text_add(j, &out, *jinja_escape(j, value).string);
+        jinja_text_puts(j, &out, "\"");
+    }
+    return jinja_text_value(j, &out);
+}
+
 FILTER(filter_format) {
     struct jinja_value list = jinja_new_list(j, JINJA_TUPLE, arguments->count), dict = jinja_new_dict(j);
     for (size_t i = 0; i < arguments->count; i++) jinja_append(j, list.list, arguments->positional[i]);
@@ -231,7 +260,8 @@ FILTER(filter_default) {
 
 FILTER(filter_attr) { // attributes only: data has none but its methods
     struct jinja_value name = jinja_required(j, arguments, 0, "name");
-    if (!jinja_is_string(name) || jinja_is_undefined(self)) return jinja_undefined();
+    if (jinja_is_undefined(self)) jinja_fail_undefined(j, self);
+    if (!jinja_is_string(name)) return jinja_undefined();
     if (self.type == JINJA_DICT) {
         bool unsafe = false;
         if (!jinja_find_method(self, *name.string, &unsafe)) return jinja_undefined();
@@ -291,17 +321,37 @@ FILTER(filter_int) {
     double real;
     if (jinja_is_integer(self)) return jinja_int(jinja_as_integer(self));
     if (self.type == JINJA_FLOAT) return isnan(self.real) ? otherwise : integer_of(j, self.real);
+    if (jinja_is_undefined(self)) jinja_fail_undefined(j, self);
     if (!jinja_is_string(self)) return otherwise;
     if (parse_integer(j, *self.string, (int)(base > 36 ? 36 : base), &integer)) return jinja_int(integer);
     return parse_float(*self.string, &real) && !isnan(real) ? integer_of(j, real) : otherwise;
 }
 
 FILTER(filter_float) {
-    (void)j;
     struct jinja_value otherwise = jinja_argument_or(arguments, 0, "default", jinja_float(0));
     double real;
     if (jinja_is_number(self)) return jinja_float(jinja_as_real(self));
+    if (jinja_is_undefined(self)) jinja_fail_undefined(j, self);
     return jinja_is_string(self) && parse_float(*self.string, &real) ? jinja_float(real) : otherwise;
+}
+
+FILTER(filter_filesizeformat) {
+    static const char *const units[2][8] = {{"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"},
+                                            {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}};
+    bool binary = jinja_truth(jinja_argument_or(arguments, 0, "binary", jinja_bool(false)));
+    double bytes = jinja_as_real(filter_float(j, self, &(struct jinja_arguments){0})), base = binary ? 1024 : 1000, unit = base;
+    char line[64];
+    size_t i = 0;
+    if (bytes == 1) return jinja_string_of(j, "1 Byte");
+    for (; i < 7 && bytes >= unit * base; i++) unit *= base;
+    if (bytes < base) {
+        snprintf(line, sizeof line, "%.0f Bytes", bytes);
+    } else {
+        snprintf(line, sizeof line, "%.1f %s", bytes / unit, units[binary][i]);
+    }
+    struct jinja_text out = {0};
+    jinja_text_puts(j, &out, line);
+    return jinja_text_value(j, &out);
 }
 
 FILTER(filter_abs) {
@@ -387,6 +437,8 @@ static const struct jinja_filter filters[] = {
     {"wordwrap", filter_wordwrap},
     {"striptags", filter_striptags},
     {"urlencode", filter_urlencode},
+    {"xmlattr", filter_xmlattr},
+    {"filesizeformat", filter_filesizeformat},
     {"format", filter_format},
     {"default", filter_default},
     {"d", filter_default},

@@ -41,7 +41,7 @@ static void format_number(struct jinja *j, struct jinja_text *out, struct jinja_
     if (!jinja_is_number(value)) jinja_fail(j, "a number expected in a format, %s found", jinja_type_name(value));
     int precision = field->precision < 0 ? 6 : field->precision > 100 ? 100 : field->precision;
     if (kind == 'd' || kind == 'i' || kind == 'u' || kind == 'x' || kind == 'X' || kind == 'o') {
-        if (value.type == JINJA_FLOAT && (kind != 'd' || !(value.real > -9e18 && value.real < 9e18)))
+        if (value.type == JINJA_FLOAT && ((kind != 'd' && kind != 'i' && kind != 'u') || !(value.real > -9e18 && value.real < 9e18)))
             jinja_fail(j, "an integer expected in a format");
         int64_t number = value.type == JINJA_FLOAT ? (int64_t)value.real : jinja_as_integer(value);
         uint64_t size = number < 0 ? -(uint64_t)number : (uint64_t)number;
@@ -121,7 +121,9 @@ struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format,
             jinja_fail(j, "unsupported format character '%c'", field.kind);
         }
     }
-    if (!named && used < list->count && arguments.type != JINJA_DICT) jinja_fail(j, "not all arguments converted during string formatting");
+    // Python lets what has items by key pass, as it could be meant for %(name)s.
+    bool scalar = arguments.type == JINJA_TUPLE || jinja_is_string(arguments) || jinja_is_number(arguments) || jinja_is_none(arguments);
+    if (!named && used < list->count && scalar) jinja_fail(j, "not all arguments converted during string formatting");
     return jinja_text_value(j, &out);
 }
 
@@ -185,7 +187,7 @@ static struct jinja_value field_value(struct jinja *j, struct oct_span name, con
         struct jinja_value key = jinja_string(j, oct_subspan(name, start, end));
         if (is_item && end > start && name.text[start] >= '0' && name.text[start] <= '9') key = jinja_int(atoi(name.text + start));
         value = is_item ? jinja_item(j, value, key) : jinja_attribute(j, value, key);
-        if (jinja_is_undefined(value)) jinja_fail(j, "a format names an attribute that is not there or not safe");
+        if (jinja_is_undefined(value) && !is_item) jinja_fail(j, "a format names an attribute that is not there or not safe");
         end += is_item;
     }
     return value;
@@ -218,13 +220,19 @@ struct jinja_value jinja_format_braces(struct jinja *j, struct oct_span format, 
         struct jinja_value value = field_value(j, name, arguments, &next);
         struct field field = parse_field(j, spec);
         struct jinja_text text = {0};
-        if (jinja_is_number(value) && value.type != JINJA_BOOL && !as_repr && !as_text && (field.kind || spec.length)) {
-            if (!field.kind) field.kind = value.type == JINJA_FLOAT ? 'g' : 'd';
-            if (field.kind == 'n') field.kind = 'd';
+        if (jinja_is_number(value) && !as_repr && !as_text && spec.length) {
+            if (!field.kind || field.kind == 'n') field.kind = value.type == JINJA_FLOAT ? 'g' : 'd';
+            bool fits = strchr(value.type == JINJA_FLOAT ? "eEfFgG%" : "dxXoeEfFgG%", field.kind);
+            if (!fits) jinja_fail(j, "unknown format code '%c' for object of type '%s'", field.kind, jinja_type_name(value));
             format_number(j, &out, value, &field);
             continue;
         }
         if (field.kind && field.kind != 's') jinja_fail(j, "unknown format code '%c'", field.kind);
+        if (field.plus || field.space || field.comma) jinja_fail(j, "a sign or comma in the format of a text");
+        if (spec.length && !as_repr && !as_text && !jinja_is_string(value) && !jinja_is_undefined(value)) {
+            jinja_fail(j, "unsupported format string passed to %s.__format__", jinja_type_name(value));
+        }
+        if (field.zero && !field.align) strcpy(field.fill, "0");
         as_repr ? jinja_repr(j, &text, value) : jinja_print(j, &text, value);
         struct oct_span span = jinja_text_span(&text);
         if (field.precision >= 0) span = oct_subspan(span, 0, jinja_character_offset(span, (size_t)field.precision));

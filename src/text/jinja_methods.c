@@ -200,6 +200,11 @@ CALL(string_index) {
     if (at < 0) jinja_fail(j, "substring not found");
     return jinja_int(at);
 }
+CALL(string_rindex) {
+    int64_t at = find(j, self, arguments, true);
+    if (at < 0) jinja_fail(j, "substring not found");
+    return jinja_int(at);
+}
 CALL(string_count) {
     struct oct_span part = jinja_required_string(j, arguments, 0, "sub"), text = *self.string;
     jinja_charge(j, text.length);
@@ -289,6 +294,14 @@ CALL(string_isalpha) {
 CALL(string_isalnum) {
     (void)arguments;
     return all_have(j, self, OCT_LETTER | OCT_NUMBER);
+}
+CALL(string_isascii) {
+    (void)arguments;
+    jinja_charge(j, self.string->length);
+    for (size_t i = 0; i < self.string->length; i++) {
+        if ((unsigned char)self.string->text[i] >= 0x80) return jinja_bool(false);
+    }
+    return jinja_bool(true);
 }
 CALL(string_isspace) {
     (void)arguments;
@@ -411,6 +424,7 @@ static const struct method string_methods[] = {
     {"find", string_find},
     {"rfind", string_rfind},
     {"index", string_index},
+    {"rindex", string_rindex},
     {"count", string_count},
     {"partition", string_partition},
     {"rpartition", string_rpartition},
@@ -425,6 +439,7 @@ static const struct method string_methods[] = {
     {"isalpha", string_isalpha},
     {"isalnum", string_isalnum},
     {"isspace", string_isspace},
+    {"isascii", string_isascii},
     {"isupper", string_isupper},
     {"islower", string_islower},
     {0},

@@ -92,7 +92,10 @@ static struct jinja_value divide(struct jinja *j, enum jinja_operator op, struct
     if (!jinja_is_integer(a) || !jinja_is_integer(b)) {
         double x = jinja_as_real(a), y = jinja_as_real(b), rest = fmod(x, y);
         if (rest != 0 && (rest < 0) != (y < 0)) rest += y;
-        return jinja_float(op == OP_MODULO ? rest : floor((x - rest) / y + 0.5));
+        if (rest == 0) rest = copysign(0, y);
+        if (op == OP_MODULO) return jinja_float(rest);
+        double quotient = (x - rest) / y; // whole but for rounding
+        return jinja_float(quotient == 0 ? copysign(0, x / y) : floor(quotient + 0.5));
     }
     int64_t x = jinja_as_integer(a), y = jinja_as_integer(b);
     if (y == -1) { // INT64_MIN / -1 overflows

@@ -60,7 +60,7 @@ static void repr_list(struct jinja *j, struct jinja_text *text, const struct jin
         if (i) jinja_text_puts(j, text, ", ");
         jinja_repr(j, text, list->items[i]);
     }
-    if (list->count == 1 && *open == '(') jinja_text_puts(j, text, ",");
+    if (list->count == 1 && strcmp(open, "(") == 0) jinja_text_puts(j, text, ",");
     jinja_text_puts(j, text, close);
 }
 

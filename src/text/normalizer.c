@@ -21,6 +21,10 @@ void oct_normalizer_add_prepend(struct oct_normalizer *normalizer, const char *t
     step->length = strlen(text);
 }
 
+void oct_normalizer_add_nfc(struct oct_normalizer *normalizer) {
+    add_step(normalizer, OCT_NORMALIZE_UNICODE)->unicode_options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+}
+
 oct_status oct_normalizer_add_replace(struct oct_normalizer *normalizer, const char *pattern, const char *text, oct_error *err) {
     struct oct_pattern *compiled;
     OCT_TRY(oct_pattern_compile("normalizer", pattern, strlen(pattern), true, &compiled, err));

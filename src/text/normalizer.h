@@ -31,6 +31,7 @@ struct oct_normalizer {
 // `json` is the value of "normalizer", or NULL. `name` stands in messages for the file.
 oct_status oct_normalizer_load(const char *name, const json_t *json, struct oct_normalizer *out, oct_error *err);
 void oct_normalizer_add_prepend(struct oct_normalizer *normalizer, const char *text);
+void oct_normalizer_add_nfc(struct oct_normalizer *normalizer);
 oct_status oct_normalizer_add_replace(struct oct_normalizer *normalizer, const char *pattern, const char *text, oct_error *err);
 void oct_normalizer_free(struct oct_normalizer *normalizer);
 // The normalized form of `piece`: the piece itself, or text in *out (which keeps its memory for the next call) or *scratch.

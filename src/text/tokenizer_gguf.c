@@ -59,6 +59,7 @@ static oct_status load_byte_level(const char *name, const struct oct_vocabulary 
     const char *pre = vocabulary->pre;
     *llama3 = strcmp(pre, "llama-bpe") == 0 || strcmp(pre, "llama3") == 0 || strcmp(pre, "llama-v3") == 0 || strcmp(pre, "tekken") == 0;
     OCT_TRY(oct_pretokenizer_named(name, pre, &tokenizer->pretokenizer, err));
+    if (strcmp(pre, "qwen2") == 0) oct_normalizer_add_nfc(&tokenizer->normalizer);
     tokenizer->bpe.byte_level = true;
     tokenizer->bpe.ignore_merges = *llama3;
     tokenizer->detokenizer.kind = OCT_DETOKENIZE_BYTES;

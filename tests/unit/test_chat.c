@@ -151,6 +151,38 @@ static void extreme_arguments_cost_no_more_than_the_budget(void **state) {
     }
 }
 
+static void filters_that_the_vectors_lack_follow_jinja(void **state) {
+    (void)state;
+    static const struct {
+        const char *template, *output;
+    } cases[] = {
+        // checked against Jinja2 3.1.6
+        {"{{ 1 | filesizeformat }} {{ 300 | filesizeformat }} {{ 3000 | filesizeformat }} {{ 3000000 | filesizeformat(true) }}",
+         "1 Byte 300 Bytes 3.0 kB 2.9 MiB"},
+        {"{{ {'a': 1, 'b': none, 'c': '<'} | xmlattr }}", " a=\"1\" c=\"&lt;\""},
+        {"{{ 'foo bar baz qux' | truncate(9) }}|{{ 'foo bar baz qux' | truncate(9, true) }}|{{ 'foo bar baz qux' | truncate(9, leeway=0) "
+         "}}",
+         "foo...|foo ba...|foo..."},
+        {"{{ 'a b&c/d' | urlencode }}", "a%20b%26c/d"},
+        {"{% for g in [{'k': 'b', 'v': 1}, {'k': 'a', 'v': 2}, {'k': 'b', 'v': 3}] | groupby('k') %}{{ g[0] }}:{{ g[1] | "
+         "map(attribute='v') | join(',') }};{% endfor %}",
+         "a:2;b:1,3;"},
+        {"{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.revindex }}{% endfor %}", "a3b2a1"},
+        {"{% set j = joiner('|') %}{% for x in [1, 2] %}{{ j() }}{{ x }}{% endfor %}", "1|2"},
+        {"{{ ('<' | safe) + '>' }} {{ ('<' | safe) ~ '>' }}", "<&gt; <>"},
+        {"{{ 'banana'.rindex('a') }} {{ [3, 1] | min }} {{ 'x' | list | first }} {{ 2.675 | round(2) }}", "5 1 x 2.67"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct oct_marked_text text = {0};
+        oct_error err = {0};
+        json_t *template = json_string(cases[i].template);
+        if (render(template, NULL, NULL, &text, &err) != OCT_OK) fail_msg("%s: %s", cases[i].template, err.message);
+        assert_string_equal(text.text.data, cases[i].output);
+        json_decref(template);
+        oct_marked_free(&text);
+    }
+}
+
 // The number of cases of one file that differ.
 static int compare_chats(const char *path, size_t *total) {
     json_t *vectors = golden_json(path), *template, *entry;
@@ -371,6 +403,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(snippets_give_what_jinja_gives),
         cmocka_unit_test(hostile_templates_end_soon_with_an_accepted_outcome),
+        cmocka_unit_test(filters_that_the_vectors_lack_follow_jinja),
         cmocka_unit_test(extreme_arguments_cost_no_more_than_the_budget),
         cmocka_unit_test(known_chat_templates_render_as_transformers_renders_them),
         cmocka_unit_test(nearly_all_collected_templates_render_as_transformers_renders_them),
