@@ -5,6 +5,7 @@
 #include "text/unicode.h"
 
 #include <stdlib.h>
+#include <utf8proc.h>
 
 struct oct_trie_node {
     int32_t child, sibling; // 0: none
@@ -60,9 +61,12 @@ static size_t longest_at(const struct oct_token_trie *trie, struct oct_span text
     return best;
 }
 
+// \w of the reference: letters, marks, numbers that are digits or letters (not fractions and the like), connectors, joiners.
 static bool is_word_character(uint32_t code) {
-    return code == '_' || (oct_classes()[code] & (OCT_LETTER | OCT_MARK | OCT_NUMBER)) || code == 0x203F || code == 0x2040 ||
-           code == 0x2054 || code == 0xFE33 || code == 0xFE34 || (code >= 0xFE4D && code <= 0xFE4F) || code == 0xFF3F || code == 0x200C ||
+    if (code < 0x80) return code == '_' || (oct_classes()[code] & (OCT_LETTER | OCT_NUMBER));
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
+    if (category == UTF8PROC_CATEGORY_NO) return false;
+    return (oct_classes()[code] & (OCT_LETTER | OCT_MARK | OCT_NUMBER)) || category == UTF8PROC_CATEGORY_PC || code == 0x200C ||
            code == 0x200D;
 }
 

@@ -136,11 +136,13 @@ static void replace_all(const char *pattern, size_t pattern_length, const char *
     *scratch = other;
 }
 
-void oct_detokenizer_prepare(struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens) {
+void oct_detokenizer_prepare(struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
+                             const struct oct_token_table *respelled) {
     struct oct_buffer text = {0}, scratch = {0};
     for (int32_t id = 0; (size_t)id < tokens->size; id++) {
         size_t length;
-        const char *token = oct_token_table_text(tokens, id, &length);
+        const char *token = oct_token_table_text(respelled, id, &length);
+        if (!token) token = oct_token_table_text(tokens, id, &length);
         if (!token) continue;
         text.length = 0;
         oct_buffer_append(&text, token, length);

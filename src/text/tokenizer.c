@@ -97,6 +97,7 @@ oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *
 
 void oct_tokenizer_finish(struct oct_tokenizer *tokenizer) {
     struct oct_marked_text normal = {0}, scratch = {0};
+    struct oct_token_table respelled = {0}; // tokens looked for in normalized text also come out normalized
     tokenizer->special = oct_alloc(tokenizer->tokens.size + 1, 1, "special tokens");
     for (size_t i = 0; i < tokenizer->num_added; i++) {
         const struct oct_added_token *token = &tokenizer->added[i];
@@ -108,11 +109,14 @@ void oct_tokenizer_finish(struct oct_tokenizer *tokenizer) {
         struct oct_span content = {.text = token->content, .length = token->length};
         content = oct_normalize(&tokenizer->normalizer, content, &normal, &scratch);
         oct_token_trie_add(&tokenizer->normalized_tokens, content.text, content.length, (int32_t)i);
+        bool same = content.length == token->length && memcmp(content.text, token->content, token->length) == 0;
+        if (!same) oct_token_table_add(&respelled, token->id, content.text, content.length);
     }
     oct_marked_free(&normal);
     oct_marked_free(&scratch);
     oct_bpe_finish(&tokenizer->bpe);
-    oct_detokenizer_prepare(&tokenizer->detokenizer, &tokenizer->tokens);
+    oct_detokenizer_prepare(&tokenizer->detokenizer, &tokenizer->tokens, &respelled);
+    oct_token_table_free(&respelled);
 }
 
 size_t oct_tokenizer_vocab_size(const struct oct_tokenizer *tokenizer) {

@@ -299,6 +299,23 @@ static void special_names_are_read_beside_the_tokenizer(void **state) {
     oct_tokenizer_free(tokenizer);
 }
 
+static void a_normalized_added_token_comes_out_normalized(void **state) {
+    (void)state;
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer =
+        from_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"x\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Lowercase\"},"
+                  "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"},"
+                  "\"added_tokens\":[{\"id\":1,\"content\":\"<T>\",\"normalized\":true},{\"id\":2,\"content\":\"<U>\"}]}",
+                  &err);
+    assert_non_null(tokenizer);
+    struct oct_buffer text = {0};
+    ids_equal(tokenizer, "X<t>x<T><u><U>", 0, 5, (int32_t[]){0, 1, 0, 1, 2}); // "<u>" has no symbols
+    oct_decode(tokenizer, (int32_t[]){0, 1, 2}, 3, false, &text);
+    assert_string_equal(text.data, "x<t><U>");
+    oct_buffer_free(&text);
+    oct_tokenizer_free(tokenizer);
+}
+
 static void invalid_utf8_is_read_as_replacement_characters(void **state) {
     (void)state;
     struct oct_tokenizer *tokenizer = small_tokenizer("bl_gpt2");
@@ -395,6 +412,7 @@ int main(void) {
         cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),
         cmocka_unit_test(an_unsupported_part_is_named),
         cmocka_unit_test(special_names_are_read_beside_the_tokenizer),
+        cmocka_unit_test(a_normalized_added_token_comes_out_normalized),
         cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
         cmocka_unit_test(marked_text_never_spells_a_special_token),
         cmocka_unit_test(a_word_of_a_megabyte_takes_no_quadratic_time),
