@@ -113,6 +113,8 @@ def test_pieces_of_a_character_print_as_empty_tokens(server):
     _, answer = server.complete("é", max_tokens=2, logprobs=0)
     assert answer["choices"][0]["logprobs"]["tokens"] == ["", "é"]
     assert answer["choices"][0]["logprobs"]["text_offset"] == [0, 0]
+    _, answer = server.complete("é", max_tokens=1, logprobs=2)
+    assert answer["choices"][0]["logprobs"]["top_logprobs"] == [{"": -0.5}], "the sampled token's number survives among equal keys"
     _, answer = server.chat("!say=é;", max_tokens=2, logprobs=True)
     assert [token["bytes"] for token in answer["choices"][0]["logprobs"]["content"]] == [[], [0xC3, 0xA9]]
     events = server.stream("/v1/completions", {"prompt": "é!delay=5", "max_tokens": 2})
@@ -163,6 +165,12 @@ def test_n_choices_come_prompt_major_and_count_the_prompt_once(server):
         choice = event["choices"][0]
         texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
     assert texts == {0: "abc", 1: "abc", 2: "abc"}
+
+
+def test_the_choices_of_a_seeded_prompt_have_seeds_of_their_own(server):
+    _, answer = server.complete(["!seeded", "!seeded"], max_tokens=1, n=3, seed=5)
+    assert [choice["text"] for choice in answer["choices"]] == ["f", "g", "h", "f", "g", "h"]
+    assert server.complete("!seeded", max_tokens=1)[1]["choices"][0]["text"] == "?"
 
 
 def test_echo(server):
