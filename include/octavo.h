@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 #define OCTAVO_VERSION "0.1.0"
-#define OCTAVO_API __attribute__((visibility("default")))
+#define OCTAVO_API     __attribute__((visibility("default")))
 
 typedef struct oct_engine oct_engine;
 typedef struct oct_request oct_request;
@@ -31,7 +31,7 @@ typedef struct oct_engine_options {
     int max_model_len;          // longest sequence in tokens; 0: the model's max_position_embeddings, as far as the KV blocks reach
     int max_num_seqs;           // sequences in one step; 0: 64
     int max_num_batched_tokens; // rows in one step; 0: 512
-    int block_size;             // tokens of a KV block, a multiple of 16; 0: 16
+    int block_size;             // tokens of a KV block, a multiple of 32; 0: 32
     size_t kv_cache_bytes;      // memory for KV blocks; 0: enough for max_num_seqs sequences, at most a quarter of free memory
     int threads;                // 0: the cores this process may use
     // Called now and then while the engine opens; `done` of `total` steps of `what`. Nonzero return: stop opening. May be NULL.
@@ -54,28 +54,29 @@ OCTAVO_API void oct_engine_get_info(const oct_engine *engine, oct_engine_info *i
 
 // Token ids of `text`; special tokens in the text are recognised. add_special_tokens: put BOS/EOS where the tokenizer does.
 // *ids is freed with oct_free.
-OCTAVO_API oct_status oct_tokenize(oct_engine *engine, const char *text, size_t length, bool add_special_tokens, int32_t **ids, size_t *count,
-                                   oct_error *err);
+OCTAVO_API oct_status oct_tokenize(oct_engine *engine, const char *text, size_t length, bool add_special_tokens, int32_t **ids,
+                                   size_t *count, oct_error *err);
 OCTAVO_API oct_status oct_detokenize(oct_engine *engine, const int32_t *ids, size_t count, bool skip_special_tokens, char **text,
                                      size_t *length, oct_error *err);
 
 // Renders a chat to the prompt text with the engine's template. `messages_json` is a JSON array of OpenAI messages
 // ({"role", "content"}, ...). *text is freed with oct_free.
-OCTAVO_API oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, bool add_generation_prompt, char **text, oct_error *err);
-// The same, tokenized. Special-token text inside message strings is encoded as ordinary text: a message cannot forge a turn.
-OCTAVO_API oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, bool add_generation_prompt, int32_t **ids, size_t *count,
+OCTAVO_API oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, bool add_generation_prompt, char **text,
                                       oct_error *err);
+// The same, tokenized. Special-token text inside message strings is encoded as ordinary text: a message cannot forge a turn.
+OCTAVO_API oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, bool add_generation_prompt, int32_t **ids,
+                                      size_t *count, oct_error *err);
 
 typedef struct oct_sampling_params {
-    double temperature;      // >= 0; 0: greedy
-    double top_p;            // (0, 1]; 0 is taken as 1
-    int top_k;               // 0 or -1: all
-    double min_p;            // [0, 1]
-    double repetition_penalty; // > 0; 0 is taken as 1
+    double temperature;                         // >= 0; 0: greedy
+    double top_p;                               // (0, 1]; 0 is taken as 1
+    int top_k;                                  // 0 or -1: all
+    double min_p;                               // [0, 1]
+    double repetition_penalty;                  // > 0; 0 is taken as 1
     double presence_penalty, frequency_penalty; // [-2, 2]
     bool has_seed;
     uint64_t seed;
-    int max_tokens;          // 0: up to max_model_len
+    int max_tokens; // 0: up to max_model_len
     int min_tokens;
     const char *const *stop; // stop strings; not copied into the output
     size_t num_stop;
@@ -83,7 +84,7 @@ typedef struct oct_sampling_params {
     size_t num_stop_token_ids;
     bool ignore_eos;
     bool skip_special_tokens_off; // true: special tokens appear in the text
-    int logprobs;            // 0: none; k > 0: the sampled token's log-probability and the k - 1 best (1: the sampled token alone)
+    int logprobs;                 // 0: none; k > 0: the sampled token's log-probability and the k - 1 best (1: the sampled token alone)
 } oct_sampling_params;
 
 typedef struct oct_token_logprob {
@@ -99,14 +100,15 @@ typedef struct oct_delta {
     size_t text_length;
     const int32_t *token_ids; // (num_tokens)
     size_t num_tokens;
-    const oct_token_logprob *logprobs; // (num_tokens, num_logprobs): per token the sampled one first, then the best ones; NULL when not asked
+    const oct_token_logprob
+        *logprobs; // (num_tokens, num_logprobs): per token the sampled one first, then the best ones; NULL when not asked
     size_t num_logprobs;
-    oct_finish finish;        // not OCT_RUNNING: this is the last delta
-    const char *stop_string;  // the stop string that ended it, or NULL
-    int32_t stop_token;       // the stop or EOS token that ended it, or -1
-    int prompt_tokens, cached_tokens, completion_tokens; // so far
+    oct_finish finish;                                      // not OCT_RUNNING: this is the last delta
+    const char *stop_string;                                // the stop string that ended it, or NULL
+    int32_t stop_token;                                     // the stop or EOS token that ended it, or -1
+    int prompt_tokens, cached_tokens, completion_tokens;    // so far
     double queued_seconds, prefill_seconds, decode_seconds; // so far
-    const oct_error *error;   // with OCT_FINISH_ERROR
+    const oct_error *error;                                 // with OCT_FINISH_ERROR
 } oct_delta;
 
 // Called on the engine's thread when a delta has become ready; must return at once and call nothing of Octavo (write to an eventfd).
@@ -124,7 +126,7 @@ OCTAVO_API void oct_request_cancel(oct_request *request);
 OCTAVO_API void oct_request_free(oct_request *request);
 
 typedef struct oct_engine_stats {
-    int running, waiting;         // sequences
+    int running, waiting; // sequences
     int blocks_used, blocks_total;
     uint64_t prompt_tokens, generation_tokens, steps; // since the engine opened
 } oct_engine_stats;

@@ -12,5 +12,5 @@ struct oct_buffer {
 void oct_buffer_append(struct oct_buffer *buffer, const void *bytes, size_t length);
 void oct_buffer_puts(struct oct_buffer *buffer, const char *text);
 void oct_buffer_printf(struct oct_buffer *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void oct_buffer_free(struct oct_buffer *buffer); // back to the zero state
+void oct_buffer_free(struct oct_buffer *buffer);  // back to the zero state
 char *oct_buffer_take(struct oct_buffer *buffer); // the bytes, owned by the caller (never NULL); the buffer is empty again

@@ -58,21 +58,45 @@ void oct_pages_free(void *pages, size_t size) {
     if (pages) munmap(pages, huge_rounded(size));
 }
 
-static size_t status_kib(const char *key) {
-    FILE *file = fopen("/proc/self/status", "r");
+// The number behind `key` in a file of such lines; 0: the file does not say.
+static size_t number_after(const char *path, const char *key) {
+    FILE *file = fopen(path, "r");
     if (!file) return 0;
     char line[256];
-    size_t kib = 0;
+    size_t number = 0;
     while (fgets(line, sizeof line, file))
-        if (!strncmp(line, key, strlen(key))) kib = strtoull(line + strlen(key), NULL, 10);
+        if (!strncmp(line, key, strlen(key))) number = strtoull(line + strlen(key), NULL, 10);
     fclose(file);
-    return kib;
+    return number;
 }
 
 size_t oct_resident_bytes(void) {
-    return status_kib("VmRSS:") * 1024;
+    return number_after("/proc/self/status", "VmRSS:") * 1024;
 }
 
 size_t oct_peak_resident_bytes(void) {
-    return status_kib("VmHWM:") * 1024;
+    return number_after("/proc/self/status", "VmHWM:") * 1024;
+}
+
+// What a control group leaves: pages of files count as used there, but give way. SIZE_MAX when there is no limit.
+static size_t left_in_group(const char *limit_path, const char *usage_path, const char *stat_path) {
+    size_t limit = number_after(limit_path, ""), used = number_after(usage_path, "");
+    if (limit == 0) return SIZE_MAX; // no such file, or "max"
+    size_t files = number_after(stat_path, "active_file ") + number_after(stat_path, "inactive_file ");
+    used -= files < used ? files : used;
+    return limit > used ? limit - used : 0;
+}
+
+size_t oct_available_bytes(void) {
+    size_t kib = number_after("/proc/meminfo", "MemAvailable:");
+    const size_t bounds[] = {
+        kib ? kib * 1024 : SIZE_MAX,
+        left_in_group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+        left_in_group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+                      "/sys/fs/cgroup/memory/memory.stat"),
+    };
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+        if (bounds[i] < least) least = bounds[i];
+    return least;
 }

@@ -20,3 +20,6 @@ void oct_pages_free(void *pages, size_t size);
 // Resident memory of this process in bytes, now and at its highest. 0 when the system does not tell.
 size_t oct_resident_bytes(void);
 size_t oct_peak_resident_bytes(void);
+// Memory that this process could still take without swapping: what the system has, and what its control group leaves. SIZE_MAX when
+// neither tells.
+size_t oct_available_bytes(void);

@@ -13,20 +13,20 @@
 // A weight matrix, packed for the device's kernels. What enters the product is rounded once: float32 weights take x as it is,
 // bf16 weights take bf16(x), and E4M3 weights take sat_rne_e4m3(x / input_scale), or bf16(x) when input_scale is 0.
 struct oct_linear {
-    enum oct_dtype dtype;  // OCT_F32, OCT_BF16 or OCT_E4M3
+    enum oct_dtype dtype; // OCT_F32, OCT_BF16 or OCT_E4M3
     int in_features, out_features;
-    void *weight;          // packed; layout in device/cpu/pack.h. Owned by the device
+    void *weight; // packed; layout in device/cpu/pack.h. Owned by the device
     size_t weight_bytes;
-    float *scales;         // (out_features) of the product: input_scale * weight scale; E4M3 only, else NULL
-    float *bias;           // (out_features) or NULL
+    float *scales;                      // (out_features) of the product: input_scale * weight scale; E4M3 only, else NULL
+    float *bias;                        // (out_features) or NULL
     float input_scale, input_inv_scale; // E4M3 only
-    float full_scale;      // where activations saturate
+    float full_scale;                   // where activations saturate
 };
 
 // The rounding that one operand or result of attention goes through on its way.
 struct oct_rounding {
-    bool fp8;         // false: bf16 (or none, where the KV blocks are float32)
-    float scale;      // x = q * scale
+    bool fp8;    // false: bf16 (or none, where the KV blocks are float32)
+    float scale; // x = q * scale
     float inv_scale;
 };
 
@@ -43,19 +43,19 @@ struct oct_kv_layer {
 };
 
 struct oct_kv_shape {
-    int num_key_value_heads, head_dim, block_size, num_blocks; // block_size: a multiple of 16
+    int num_key_value_heads, head_dim, block_size, num_blocks; // block_size: a multiple of 32
 };
 
 // A batch of rows from several sequences. Rows of a sequence are contiguous, ascending in position.
 struct oct_batch {
     int num_rows;
-    const int32_t *tokens;       // (num_rows)
-    const int32_t *positions;    // (num_rows) a row sees positions 0 .. its own of its sequence
+    const int32_t *tokens;    // (num_rows)
+    const int32_t *positions; // (num_rows) a row sees positions 0 .. its own of its sequence
     int num_seqs;
     const int32_t *row_starts;   // (num_seqs + 1) first row of each sequence
     const int32_t *block_tables; // (num_seqs, max_blocks) physical block of each logical block
     int max_blocks;
-    const int32_t *logit_rows;   // (num_logit_rows) the rows whose logits are wanted, ascending
+    const int32_t *logit_rows; // (num_logit_rows) the rows whose logits are wanted, ascending
     int num_logit_rows;
 };
 
@@ -73,15 +73,21 @@ void oct_device_close(struct oct_device *device);
 void oct_device_get_info(const struct oct_device *device, struct oct_device_info *info);
 
 // --- memory -----------------------------------------------------------------------------------------------------------------------
+// Zeroed, on a 64-byte boundary.
 oct_status oct_device_alloc(struct oct_device *device, size_t bytes, const char *what, void **out, oct_error *err);
-void oct_device_free(struct oct_device *device, void *memory, size_t bytes);
+void oct_device_free(struct oct_device *device, void *memory); // memory may be NULL
+
+// Calls task(context, worker, begin, end) over [0, items) in chunks, on all threads of the device's host, worker < threads: for the work
+// around the operations, such as decoding a checkpoint. The task must not call an operation.
+void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*task)(void *context, int worker, int begin, int end),
+                      void *context);
 
 // --- weights ----------------------------------------------------------------------------------------------------------------------
 // Allocates a linear of this dtype and shape, all zero. bias: with a bias of zeros to fill in.
 oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int out_features, int in_features, bool bias,
                             struct oct_linear *out, oct_error *err);
 // Rounds rows first_row .. first_row + rows - 1 from float32 weights (rows, in_features) to the linear's dtype and packs them.
-// E4M3: byte = sat_rne_e4m3(w * inv_scales[i]), inv_scales (rows).
+// E4M3: byte = sat_rne_e4m3(w * inv_scales[i]), inv_scales (rows). Runs on the caller alone; several threads may pack different rows.
 void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int first_row, int rows, const float *weights,
                      const float *inv_scales);
 // The value that a packed weight stands for, before scales. For tests and inspection.
@@ -108,6 +114,10 @@ void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, 
                    const struct oct_batch *batch, const float *qkv, int num_heads, float *out, float *softmax_amax);
 // y (rows, size) = silu(gate) * up; gate_up (rows, 2 * size), gate first.
 void oct_silu_mul(struct oct_device *device, const float *gate_up, int rows, int size, float *y);
+// y += x, n elements.
+void oct_add(struct oct_device *device, const float *x, size_t n, float *y);
+// y (count, size) = the rows of x (.., size) that `rows` (count) names.
+void oct_gather_rows(struct oct_device *device, const float *x, const int32_t *rows, int count, int size, float *y);
 // max |x| over rows x columns, row stride `stride`. NaN if any is NaN.
 float oct_amax(struct oct_device *device, const float *x, int rows, int columns, int stride);
 

@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 struct oct_tensor {
-    char name[128];       // "model.layers.3.mlp.up_proj.weight"
+    char name[128]; // "model.layers.3.mlp.up_proj.weight"
     enum oct_dtype dtype;
-    int num_dims;         // 1 or 2 for every tensor of a Llama model
-    int64_t shape[4];     // outermost first: (out, in)
-    const uint8_t *data;  // into the mapped file; lifetime of the checkpoint
-    size_t size;          // bytes at data; already checked to equal shape x dtype and to lie inside the file
+    int num_dims;             // 1 or 2 for every tensor of a Llama model
+    int64_t shape[4];         // outermost first: (out, in)
+    const uint8_t *data;      // into the mapped file; lifetime of the checkpoint
+    size_t size;              // bytes at data; already checked to equal shape x dtype and to lie inside the file
     int interleaved_head_dim; // GGUF Q and K: rows of each head are stored pairwise interleaved, head_dim of them; else 0
 };
 

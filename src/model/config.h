@@ -12,12 +12,12 @@ enum oct_rope_type { OCT_ROPE_DEFAULT, OCT_ROPE_LINEAR, OCT_ROPE_DYNAMIC, OCT_RO
 struct oct_rope_config {
     enum oct_rope_type type;
     double theta;
-    double factor;                        // linear, dynamic, llama3, yarn
-    int original_max_position_embeddings; // llama3, yarn; max_position_embeddings when absent
-    double low_freq_factor, high_freq_factor;                   // llama3
-    double beta_fast, beta_slow;                                // yarn; 32 and 1 when absent
-    double attention_factor;                                    // yarn; resolved from mscale/mscale_all_dim/factor when absent
-    bool truncate;                                              // yarn: whole correction dimensions; true when absent
+    double factor;                            // linear, dynamic, llama3, yarn
+    int original_max_position_embeddings;     // llama3, yarn; max_position_embeddings when absent
+    double low_freq_factor, high_freq_factor; // llama3
+    double beta_fast, beta_slow;              // yarn; 32 and 1 when absent
+    double attention_factor;                  // yarn; resolved from mscale/mscale_all_dim/factor when absent
+    bool truncate;                            // yarn: whole correction dimensions; true when absent
 };
 
 enum { OCT_MAX_EOS_TOKENS = 16 };

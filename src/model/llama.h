@@ -20,30 +20,34 @@ struct oct_llama_layer {
 
 struct oct_llama {
     struct oct_model_config config;
-    struct oct_device *device;       // borrowed; outlives the model
-    enum oct_dtype compute;          // OCT_F32 or OCT_BF16: what the plan leaves unquantized
-    struct oct_linear embed_tokens;  // (vocab_size, hidden_size)
-    struct oct_llama_layer *layers;  // (num_hidden_layers)
-    float *norm;                     // (hidden_size)
-    struct oct_linear lm_head;       // (vocab_size, hidden_size); the same memory as embed_tokens when tied and unquantized
+    struct oct_device *device;            // borrowed; outlives the model
+    enum oct_dtype compute;               // OCT_F32 or OCT_BF16: what the plan leaves unquantized
+    struct oct_linear embed_tokens;       // (vocab_size, hidden_size)
+    struct oct_llama_layer *layers;       // (num_hidden_layers)
+    float *norm;                          // (hidden_size)
+    bool tied;                            // lm_head shares embed_tokens' memory
+    struct oct_linear lm_head;            // (vocab_size, hidden_size)
     struct oct_attention_plan *attention; // (num_hidden_layers)
     float full_scale;
-    float *cos_sin;                  // (max_positions, head_dim)
+    float *cos_sin; // (max_positions, head_dim)
     int max_positions;
-    size_t weight_bytes;             // on the device
-    struct oct_workspace {           // buffers of a step, allocated when the model opens
+    size_t weight_bytes;   // on the device
+    struct oct_workspace { // buffers of a step, allocated when the model opens
         int max_rows, max_logit_rows;
         float *hidden, *normed, *qkv, *attention, *gate_up, *activated, *logit_hidden; // (max_rows, ...)
     } workspace;
 };
 
 struct oct_llama_options {
-    enum oct_dtype compute;  // OCT_F32 or OCT_BF16
-    struct oct_plan *plan;   // NULL: nothing is quantized. Receives the weight scales as weights are seen; must outlive loading only
-    int max_positions;       // longest sequence
-    int max_rows;            // rows of a batch
+    enum oct_dtype compute; // OCT_F32 or OCT_BF16
+    struct oct_plan *plan;  // NULL: nothing is quantized. Receives the weight scales as weights are seen; must outlive loading only
+    int max_positions;      // longest sequence
+    int max_rows;           // rows of a batch
     int max_logit_rows;
     const struct oct_progress *progress;
+    // Told max |w| (bf16) of every linear's weight as it is loaded; NULL: nobody. Used when measuring.
+    void (*on_weight_amax)(void *context, enum oct_module module, int layer, float amax);
+    void *on_weight_context;
 };
 
 // Loads tensor by tensor: decode, quantize, pack, drop the file's pages. Peak memory is the packed model plus one tensor.

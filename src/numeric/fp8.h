@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define OCT_E4M3_MAX 448.0f
+#define OCT_E4M3_MAX        448.0f
 #define OCT_E4M3_MAX_GAUDI2 240.0f
 
 static inline float oct_e4m3_to_f32(uint8_t bits) {

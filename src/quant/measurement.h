@@ -14,7 +14,7 @@ struct oct_module_measurement {
     bool seen;
     float inputs[4], outputs[2]; // running max |x|
     int num_inputs, num_outputs;
-    float weight;                // max |w| of a linear's weight, or -1
+    float weight; // max |w| of a linear's weight, or -1
 };
 
 struct oct_measurement {
@@ -32,6 +32,10 @@ struct oct_observer oct_measurement_observer(struct oct_measurement *measurement
 
 // vllm-gaudi's calibration step 3: matmul_qk.inputs[1] := k_cache.inputs[0], matmul_av.inputs[1] := v_cache.inputs[0].
 void oct_measurement_unify_kv(struct oct_measurement *measurement);
+
+// Before measuring: makes the folder of dump_stats_path, checks that it can be written, and moves what older runs left under the same
+// prefix into <folder>/backup_<prefix>_<DD-MM_HH:MM:SS>/, as INC does: scale files of an older calibration would win over the new one.
+oct_status oct_measurement_prepare(const struct oct_quant_config *config, oct_error *err);
 
 // Writes <dump>_hooks_<observer>_<rank>_<world>.json, .npz and _mod_list.json, each whole or not at all. Modules that the configuration
 // does not select are left out. num_samples > 0: written as NumSamples.

@@ -24,3 +24,12 @@ const char *oct_module_class(enum oct_module module);
 bool oct_module_is_linear(enum oct_module module);
 // The qualified name into name[size]; `layer` is ignored for OCT_LM_HEAD. Returns name.
 const char *oct_module_name(enum oct_module module, int layer, char *name, size_t size);
+
+// All modules of a model in the order of INC's files: layer by layer, then lm_head. 0 <= index < oct_module_count.
+static inline int oct_module_count(int num_layers) {
+    return num_layers * OCT_LM_HEAD + 1;
+}
+static inline enum oct_module oct_module_at(int num_layers, int index, int *layer) {
+    *layer = index / OCT_LM_HEAD;
+    return *layer == num_layers ? OCT_LM_HEAD : (enum oct_module)(index % OCT_LM_HEAD);
+}

@@ -7,15 +7,17 @@
 #include "quant/module.h"
 #include "quant/quant_config.h"
 #include "quant/scale_method.h"
+#include "quant/weight_search.h"
 
 #include <stdbool.h>
 
 struct oct_linear_plan {
     bool fp8;
-    float input_scale;        // of the activation, per tensor
+    float input_scale;                 // of the activation, per tensor
     struct oct_scale_rule weight_rule; // how the weight's scales follow from its maxima
-    float *weight_scales;     // (num_weight_scales); NULL until known: from a scale file, or set by oct_plan_set_weight_scales. Owned
-    int num_weight_scales;    // 1 per tensor, or one an output channel
+    float *weight_scales;  // (num_weight_scales); NULL until known: from a scale file, or set by oct_plan_set_weight_scales. Owned
+    int num_weight_scales; // 1 per tensor, or one an output channel
+    int in_features;       // of the weight, set by the loader: a per-channel scale file lists as many ones. 0: unknown
 };
 
 // Scales of the attention modules of a layer; each counts only where its flag is set.
@@ -42,18 +44,24 @@ struct oct_plan {
 // Resolves the configuration: which modules are FP8, and the scales of their activations, from the scale file where it holds the module
 // (unless recalc_scales), else from the measurement (NULL only for methods that need none). quantize_kv false: k_cache and v_cache stay
 // bf16 (--kv-cache-dtype auto). A selected module without a measurement is an error that names it, unless
-// ignore_modules_wo_measures leaves it in bf16.
-oct_status oct_plan_build(const struct oct_quant_config *config, const struct oct_measurement *measurement, int num_layers, bool quantize_kv,
-                          struct oct_plan **out, oct_error *err);
-// Writes the scale files (JSON and NPZ) once weight scales are known; does nothing when they hold all of this already.
-oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_quant_config *config, const struct oct_measurement *measurement,
-                                 oct_error *err);
+// ignore_modules_wo_measures leaves it in bf16. A scale of 0 (nothing but zeros was measured) becomes 1, whose inverse is a number.
+oct_status oct_plan_build(const struct oct_quant_config *config, const struct oct_measurement *measurement, int num_layers,
+                          bool quantize_kv, struct oct_plan **out, oct_error *err);
+// Writes the scale files (JSON and NPZ) once all weight scales are known; does nothing when they hold all of this already, or when the
+// scale method is fixed (UNIT_SCALE, HW_ALIGNED_SINGLE_SCALE). Modules in the files that the plan does not have stay there.
+oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_quant_config *config,
+                                 const struct oct_measurement *measurement, oct_error *err);
 
 // The plan of a linear module, NULL for the others.
 struct oct_linear_plan *oct_plan_linear(struct oct_plan *plan, enum oct_module module, int layer);
 
 // Computes and stores the weight scales of one linear from the maxima of its output rows: row_amax (out_features), each the exact
-// max |w| of the row in the weight's own precision. Does nothing when a scale file gave them already.
+// max |w| of the row in the weight's own precision. Keeps those that a scale file gave, if their number fits.
 void oct_plan_set_weight_scales(struct oct_linear_plan *linear, const float *row_amax, int out_features);
+
+// A linear whose weight scales must be searched (weight_rule.value is OCT_SCALE_OPT) and are not known needs more than maxima: begin
+// (NULL: no search is needed, call oct_plan_set_weight_scales), then all rows, then end, which frees the search.
+struct oct_weight_search *oct_plan_search_begin(struct oct_linear_plan *linear, int out_features);
+void oct_plan_search_end(struct oct_linear_plan *linear, struct oct_weight_search *search, int out_features);
 
 void oct_plan_free(struct oct_plan *plan);

@@ -10,19 +10,44 @@ const char *oct_profile_name(enum oct_profile profile); // "gaudi2", "gaudi3"
 // Case-insensitive; OCT_INVALID_ARGUMENT names the choices.
 oct_status oct_profile_parse(const char *name, enum oct_profile *out, oct_error *err);
 float oct_profile_full_scale(enum oct_profile profile); // 240, 448
+// The powers of two that a card applies for free, largest first, into scales[OCT_MAX_HW_SCALES]. Returns their number: 4, 63.
+enum { OCT_MAX_HW_SCALES = 63 };
+int oct_profile_hw_scales(enum oct_profile profile, float *scales);
 
 enum oct_scale_rounding { OCT_ROUND_IDENTITY, OCT_ROUND_POW2, OCT_ROUND_HW_ALIGNED, OCT_ROUND_HW_ALIGNED_FIXED, OCT_ROUND_UNIT };
+// Where a scale comes from: a maximum, its rounding alone, a search over candidates (weights only: quant/weight_search.h), nothing.
+enum oct_scale_value { OCT_SCALE_MAXABS, OCT_SCALE_FIXED, OCT_SCALE_OPT, OCT_SCALE_DUMMY };
 
 // How scales follow from maxima, for one kind of tensor.
 struct oct_scale_rule {
     enum oct_profile profile;
     enum oct_scale_rounding rounding;
-    bool per_channel;
-    float backoff; // 0.25 activations, 0.5 weights
+    bool per_channel; // weights: per output channel; activations: per token, at run time
+    double backoff;   // 0.25 activations, 0.5 weights and what is scaled at run time
+    enum oct_scale_value value;
 };
+
+// A rule for weights and one for activations, under INC's name for the combination.
+struct oct_scale_method {
+    const char *name;
+    struct oct_scale_rule weight, activation;
+};
+enum { OCT_NUM_SCALE_METHODS = 13 };
+extern const struct oct_scale_method oct_scale_methods[OCT_NUM_SCALE_METHODS]; // in INC's order; their profile is left gaudi2
+// NULL when there is no method of that (upper-case) name.
+const struct oct_scale_method *oct_scale_method_find(const char *name);
+// Both scales are the same whatever is measured.
+static inline bool oct_scale_method_is_fixed(const struct oct_scale_method *method) {
+    return method->weight.value == OCT_SCALE_FIXED && method->activation.value == OCT_SCALE_FIXED;
+}
 
 // scale of a tensor whose max |x| is amax (first rounded to bf16).
 float oct_scale(const struct oct_scale_rule *rule, float amax);
 
 // The multiplier that the cast uses: bf16(1 / scale).
 float oct_inv_scale(float scale);
+
+// Whether the cast can use a scale: it is positive and its inverse is a number.
+bool oct_scale_is_usable(float scale);
+// What rounding alone makes of a scale.
+float oct_scale_round(const struct oct_scale_rule *rule, float scale);

@@ -3,6 +3,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "text/marked_text.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,21 +13,22 @@ struct oct_tokenizer; // immutable after loading; may be used by many threads at
 
 // A vocabulary as a GGUF file holds it. Pointers are only read while loading.
 struct oct_vocabulary {
-    const char *model;        // "gpt2": byte-level BPE with merges; "llama": SentencePiece with scores
-    const char *pre;          // name of the pre-tokenizer, e.g. "smollm"; "" when absent
+    const char *model; // "gpt2": byte-level BPE with merges; "llama": SentencePiece with scores
+    const char *pre;   // name of the pre-tokenizer, e.g. "smollm"; "" when absent
     size_t num_tokens;
     const char *const *tokens; // (num_tokens) bytes of each token, in GGUF's spelling
-    const size_t *lengths;    // (num_tokens)
-    const int32_t *types;     // (num_tokens) 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL: all normal
-    const float *scores;      // (num_tokens), SentencePiece only; else NULL
+    const size_t *lengths;     // (num_tokens)
+    const int32_t *types;      // (num_tokens) 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL: all normal
+    const float *scores;       // (num_tokens), SentencePiece only; else NULL
     size_t num_merges;
-    const char *const *merges; // (num_merges) "left right"
-    const size_t *merge_lengths; // (num_merges)
+    const char *const *merges;                            // (num_merges) "left right"
+    const size_t *merge_lengths;                          // (num_merges)
     int32_t bos_token_id, eos_token_id, unknown_token_id; // -1: none
     int add_bos_token, add_eos_token, add_space_prefix;   // 0, 1, or -1 when the file does not say
 };
 
-oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out, oct_error *err);
+oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out,
+                                         oct_error *err);
 // Reads tokenizer.json, and tokenizer_config.json beside it where present. What is not supported is an error that names it.
 oct_status oct_tokenizer_from_directory(const char *directory, struct oct_tokenizer **out, oct_error *err);
 void oct_tokenizer_free(struct oct_tokenizer *tokenizer);
@@ -53,16 +55,23 @@ enum oct_encode_flags {
 };
 // Appends the ids of `length` bytes of text. Invalid UTF-8: each maximal bad part is read as U+FFFD.
 void oct_encode(const struct oct_tokenizer *tokenizer, const char *text, size_t length, int flags, struct oct_ids *ids);
+// The same for text of which some bytes are marked: a special token is recognised only where none of its bytes is.
+void oct_encode_marked(const struct oct_tokenizer *tokenizer, struct oct_span text, int flags, struct oct_ids *ids);
 
 // The whole text of ids. Unknown ids are skipped.
 void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special_tokens, struct oct_buffer *text);
 
 // Streaming decode of one sequence: what a token adds, only whole UTF-8 characters, never changing what was given before; all parts
-// together (with the flush) equal oct_decode of all ids. Zero-initialise; free with oct_decode_stream_free.
+// together (with the flush) equal oct_decode of all ids. (One exception, met only by nonsense: a run of byte tokens that begins as
+// valid UTF-8 and then breaks; the reference takes back the whole run, a stream cannot.)
+// Zero-initialise, then set skip_special_tokens; free with oct_decode_stream_free.
 struct oct_decode_stream {
-    struct oct_ids ids;     // tokens whose text is not settled yet, with some before them for context
-    size_t emitted;         // bytes of oct_decode(ids) already given out
     bool skip_special_tokens;
+    struct oct_buffer held; // bytes that do not make a whole character yet
+    bool broken;            // held can not become valid
+    bool first_done;        // a token was pushed
+    bool started;           // something was given out
+    int stripped;           // leading characters dropped so far
 };
 void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text);
 void oct_decode_stream_flush(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, struct oct_buffer *text);

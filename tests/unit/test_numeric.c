@@ -96,8 +96,8 @@ static void fp16_decodes_by_its_definition(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(e4m3_decodes_by_its_definition),  cmocka_unit_test(e4m3_encodes_every_bf16_to_the_nearest_even),
-        cmocka_unit_test(e4m3_rounds_float32_once),        cmocka_unit_test(bf16_rounds_to_nearest_even),
+        cmocka_unit_test(e4m3_decodes_by_its_definition), cmocka_unit_test(e4m3_encodes_every_bf16_to_the_nearest_even),
+        cmocka_unit_test(e4m3_rounds_float32_once),       cmocka_unit_test(bf16_rounds_to_nearest_even),
         cmocka_unit_test(fp16_decodes_by_its_definition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

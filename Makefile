@@ -1,0 +1,65 @@
+# Octavo is built by Meson and Ninja; this file only puts their steps, and what they need, in order. `make help` lists the commands.
+# Every step is skipped when its result is there already. Its output goes to build/logs and is shown when it fails.
+
+PYTHON := .deps/venv/bin/python3
+JOBS ?= $(shell nproc)
+# SANITIZE=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of their own.
+BUILD := $(if $(SANITIZE),build-asan,build)
+comma := ,
+SETUP_FLAGS := $(if $(SANITIZE),-Db_sanitize=address$(comma)undefined -Dbuildtype=debugoptimized)
+BUILD_NAME := $(if $(SANITIZE),$(BUILD) with sanitizers,$(BUILD))
+TEST_FLAGS := $(if $(SANITIZE),--timeout-multiplier 4)
+
+.NOTPARALLEL:
+.PHONY: all test model demo clean format check-format help prepare prepare-test
+
+all: $(BUILD)/build.ninja
+	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
+
+prepare:
+	@tools/setup.sh build
+
+prepare-test: prepare
+	@tools/setup.sh test
+
+build/build.ninja build-asan/build.ninja: | prepare
+	@tools/step.sh $(BUILD)-setup "configuring $(BUILD_NAME)" meson setup $(BUILD) $(SETUP_FLAGS)
+
+# Another compiler sees other mistakes: everything must compile with clang too, without a warning. Nothing built here is run.
+build-clang/build.ninja: | prepare-test
+	@tools/step.sh build-clang-setup "configuring build-clang" env CC=clang meson setup build-clang -Dbuildtype=debug
+
+test: prepare-test model $(BUILD)/build.ninja build-clang/build.ninja
+	@tools/step.sh $(BUILD)-all "building $(BUILD_NAME) and the tests" ninja -C $(BUILD) -j$(JOBS)
+	@tools/step.sh build-clang "building with clang" ninja -C build-clang -j$(JOBS)
+	@echo "==> testing ..."
+	@rm -f $(BUILD)/meson-logs/testlog* $(BUILD)/meson-logs/*.pytest.xml
+	@meson test -C $(BUILD) --no-rebuild --num-processes $(JOBS) $(TEST_FLAGS) </dev/null; status=$$?; \
+	  $(PYTHON) tools/test_summary.py $(BUILD) && exit $$status
+
+model: prepare
+	@PYTHON=$(PYTHON) tools/fetch_model.sh
+
+demo: all model
+	@tools/setup.sh demo
+	@tools/demo.sh
+
+format:
+	@tools/check_format.sh --fix
+
+check-format:
+	@tools/check_format.sh
+
+# The Python environment and the HTTP parser in .deps, and the model in the user's cache, stay.
+clean:
+	@rm -rf build build-asan build-clang
+
+help:
+	@echo "make                  build the program: build/octavo"
+	@echo "make test             build and run all tests"
+	@echo "make test SANITIZE=1  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan"
+	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"
+	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
+	@echo "make format           format the C files; make check-format only checks them"
+	@echo "make clean            remove what was built"
+	@echo "Variables: JOBS=N (processes that build and test; default: all cores)"

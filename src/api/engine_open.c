@@ -1,0 +1,243 @@
+// engine_open.c: from options to a running engine, in the order in which one thing needs the other: checkpoint, tokenizer, quantization,
+// device, weights, KV blocks, scheduler, thread.
+#include "api/engine.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "model/locate.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_MAX_NUM_SEQS = 64, DEFAULT_MAX_NUM_BATCHED_TOKENS = 512, DEFAULT_BLOCK_SIZE = 32, BLOCK_SIZE_STEP = 32 };
+enum { MOST_SEQS = 1 << 14, MOST_BATCHED_TOKENS = 1 << 20, MOST_BLOCK_SIZE = 1 << 12 };
+
+// The numbers of the options, with the defaults filled in.
+struct limits {
+    enum oct_dtype compute;
+    int max_num_seqs, max_num_batched_tokens, block_size;
+    int max_positions; // tokens that positions exist for
+};
+
+static oct_status check_range(const char *name, int value, int least, int most, oct_error *err) {
+    if (value >= least && value <= most) return OCT_OK;
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: from %d to %d expected, %d found", name, least, most, value);
+}
+
+static int or_default(int value, int otherwise) {
+    return value ? value : otherwise;
+}
+
+static oct_status read_dtype(const char *name, enum oct_dtype *out, oct_error *err) {
+    *out = name && !strcmp(name, "float32") ? OCT_F32 : OCT_BF16;
+    if (*out == OCT_F32 || !name || !strcmp(name, "auto") || !strcmp(name, "bfloat16")) return OCT_OK;
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "dtype: \"auto\", \"bfloat16\" or \"float32\" expected, \"%s\" found", name);
+}
+
+static oct_status read_limits(const oct_engine_options *options, const struct oct_model_config *config, struct limits *out,
+                              oct_error *err) {
+    OCT_TRY(read_dtype(options->dtype, &out->compute, err));
+    out->max_num_seqs = or_default(options->max_num_seqs, DEFAULT_MAX_NUM_SEQS);
+    OCT_TRY(check_range("max_num_seqs", out->max_num_seqs, 1, MOST_SEQS, err));
+    int rows = out->max_num_seqs > DEFAULT_MAX_NUM_BATCHED_TOKENS ? out->max_num_seqs : DEFAULT_MAX_NUM_BATCHED_TOKENS;
+    out->max_num_batched_tokens = or_default(options->max_num_batched_tokens, rows);
+    OCT_TRY(check_range("max_num_batched_tokens", out->max_num_batched_tokens, out->max_num_seqs, MOST_BATCHED_TOKENS, err));
+    out->block_size = or_default(options->block_size, DEFAULT_BLOCK_SIZE);
+    OCT_TRY(check_range("block_size", out->block_size, BLOCK_SIZE_STEP, MOST_BLOCK_SIZE, err));
+    if (out->block_size % BLOCK_SIZE_STEP)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "block_size: a multiple of %d expected, %d found", BLOCK_SIZE_STEP, out->block_size);
+    out->max_positions = or_default(options->max_model_len, config->max_position_embeddings);
+    if (options->threads) OCT_TRY(check_range("threads", options->threads, 1, 4096, err));
+    return check_range("max_model_len", out->max_positions, 2, config->max_position_embeddings, err);
+}
+
+// --- the parts --------------------------------------------------------------------------------------------------------------------
+
+static oct_status open_llama(struct oct_engine *engine, const oct_engine_options *options, const struct oct_checkpoint *checkpoint,
+                             const struct limits *limits, oct_error *err) {
+    struct oct_progress progress = {options->progress, options->progress_context};
+    struct oct_llama_options llama_options = {
+        .compute = limits->compute,
+        .plan = engine->quantization.plan,
+        .max_positions = limits->max_positions,
+        .max_rows = limits->max_num_batched_tokens,
+        .max_logit_rows = limits->max_num_seqs,
+        .progress = &progress,
+        .on_weight_amax = engine->quantization.measuring ? oct_quantization_see_weight : NULL,
+        .on_weight_context = &engine->quantization,
+    };
+    return oct_llama_open(checkpoint, engine->device, &llama_options, &engine->llama, err);
+}
+
+// As many blocks as kv_cache_bytes hold. Not given: enough for max_num_seqs sequences, in at most a quarter of free memory.
+static oct_status open_kv_cache(struct oct_engine *engine, const oct_engine_options *options, const struct limits *limits, oct_error *err) {
+    size_t block_bytes = oct_kv_cache_block_bytes(engine->llama, limits->block_size), size = (size_t)limits->block_size;
+    size_t sequence_blocks = ((size_t)limits->max_positions + size - 1) / size;
+    size_t bytes = options->kv_cache_bytes ? options->kv_cache_bytes : oct_available_bytes() / 4;
+    size_t num_blocks = bytes / block_bytes;
+    if (!options->kv_cache_bytes && num_blocks > sequence_blocks * (size_t)limits->max_num_seqs)
+        num_blocks = sequence_blocks * (size_t)limits->max_num_seqs;
+    if (num_blocks > (size_t)INT_MAX / size) num_blocks = (size_t)INT_MAX / size;
+    size_t needed = options->max_model_len ? sequence_blocks : 1;
+    if (num_blocks < needed)
+        return oct_fail(err, OCT_OUT_OF_MEMORY,
+                        "KV blocks: %zu MiB expected for one sequence of %zu tokens, %zu MiB found (kv_cache_bytes, or a quarter of free "
+                        "memory): give more, or a smaller max_model_len",
+                        (needed * block_bytes >> 20) + 1, needed * size, bytes >> 20);
+    engine->max_model_len = num_blocks < sequence_blocks ? (int)(num_blocks * size) : limits->max_positions;
+    if (engine->max_model_len < limits->max_positions)
+        oct_log(OCT_LOG_WARNING, "max_model_len is %d, of %d that the model allows: the KV blocks hold no more", engine->max_model_len,
+                limits->max_positions);
+    return oct_kv_cache_open(engine->llama, limits->block_size, (int)num_blocks, &engine->cache, err);
+}
+
+static oct_status open_scheduler(struct oct_engine *engine, const struct limits *limits, oct_error *err) {
+    struct oct_scheduler_options options = {
+        .max_num_seqs = limits->max_num_seqs,
+        .max_num_batched_tokens = limits->max_num_batched_tokens,
+        .max_model_len = engine->max_model_len,
+    };
+    OCT_TRY(oct_scheduler_open(engine->llama, engine->cache, &options, &engine->scheduler, err));
+    if (engine->quantization.measuring) oct_scheduler_set_observer(engine->scheduler, &engine->quantization.observer);
+    oct_scheduler_get_stats(engine->scheduler, &engine->stats);
+    return OCT_OK;
+}
+
+static void collect_eos_tokens(struct oct_engine *engine, const struct oct_model_config *config) {
+    int32_t own = oct_tokenizer_eos_id(engine->text.tokenizer);
+    for (int i = 0; i <= config->num_eos_tokens; i++) {
+        int32_t id = i < config->num_eos_tokens ? config->eos_token_ids[i] : own;
+        if (id >= 0 && id < config->vocab_size) engine->eos_tokens[engine->num_eos_tokens++] = id;
+    }
+}
+
+// --- the description --------------------------------------------------------------------------------------------------------------
+
+static double num_parameters(const struct oct_model_config *config) {
+    double hidden = config->hidden_size, head_dim = config->head_dim;
+    double attention = hidden * head_dim * 2 * (config->num_attention_heads + config->num_key_value_heads);
+    double layer = attention + 3 * hidden * config->intermediate_size + 2 * hidden;
+    return config->num_hidden_layers * layer + hidden * config->vocab_size * (config->tie_word_embeddings ? 1 : 2) + hidden;
+}
+
+static void describe_numbers(const struct oct_engine *engine, struct oct_buffer *out) {
+    const struct oct_quantization *quantization = &engine->quantization;
+    const struct oct_quant_config *config = quantization->config;
+    if (config && quantization->plan) {
+        oct_buffer_printf(out, "inc fp8 (%s ", oct_profile_name(config->profile));
+        for (const char *c = config->scales.preset.name; *c; c++)
+            oct_buffer_printf(out, "%c", *c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+        oct_buffer_puts(out, ")");
+    } else {
+        oct_buffer_puts(out, engine->llama->compute == OCT_F32 ? "float32" : "bfloat16");
+    }
+    if (quantization->measuring) oct_buffer_printf(out, ", measuring (%s)", config->observer);
+    if (quantization->fp8_kv) oct_buffer_puts(out, config ? ", KV fp8_inc" : ", KV fp8_inc (unit scale)");
+}
+
+static char *describe(const struct oct_engine *engine) {
+    const struct oct_model_config *config = &engine->llama->config;
+    struct oct_device_info device;
+    struct oct_buffer out = {0};
+    double parameters = num_parameters(config);
+    oct_device_get_info(engine->device, &device);
+    if (parameters >= 1e9)
+        oct_buffer_printf(&out, "%s %.1fB, ", config->model_type, parameters / 1e9);
+    else
+        oct_buffer_printf(&out, "%s %.0fM, ", config->model_type, parameters / 1e6);
+    describe_numbers(engine, &out);
+    oct_buffer_printf(&out, ", %s, %d thread%s", device.isa, device.threads, device.threads == 1 ? "" : "s");
+    return oct_buffer_take(&out);
+}
+
+// --- open and close ---------------------------------------------------------------------------------------------------------------
+
+static oct_status open_parts(struct oct_engine *engine, const oct_engine_options *options, const char *path,
+                             const struct oct_checkpoint *checkpoint, oct_error *err) {
+    const struct oct_model_config *config = oct_checkpoint_config(checkpoint);
+    struct limits limits = {0};
+    OCT_TRY(read_limits(options, config, &limits, err));
+    OCT_TRY(oct_text_source_open(checkpoint, path, options->chat_template, &engine->text, err));
+    OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));
+    OCT_TRY(oct_device_open_cpu(options->threads, &engine->device, err));
+    OCT_TRY(open_llama(engine, options, checkpoint, &limits, err));
+    OCT_TRY(oct_quantization_loaded(&engine->quantization, err));
+    OCT_TRY(open_kv_cache(engine, options, &limits, err));
+    OCT_TRY(open_scheduler(engine, &limits, err));
+    collect_eos_tokens(engine, config);
+    engine->description = describe(engine);
+    return oct_engine_thread_start(engine, err);
+}
+
+oct_status oct_engine_open(const oct_engine_options *options, oct_engine **out, oct_error *err) {
+    if (!options->model) return oct_fail(err, OCT_INVALID_ARGUMENT, "model: a directory, a .gguf file or a name expected, none found");
+    char *path;
+    struct oct_checkpoint *checkpoint;
+    OCT_TRY(oct_model_locate(options->model, &path, err));
+    oct_status status = oct_checkpoint_open(path, &checkpoint, err);
+    if (status != OCT_OK) {
+        free(path);
+        return status;
+    }
+    struct oct_engine *engine = oct_alloc(1, sizeof *engine, "the engine");
+    engine->model = oct_strdup(options->model);
+    TAILQ_INIT(&engine->active);
+    TAILQ_INIT(&engine->submitted);
+    pthread_mutex_init(&engine->mutex, NULL);
+    pthread_cond_init(&engine->wake, NULL);
+    status = open_parts(engine, options, path, checkpoint, err);
+    oct_checkpoint_close(checkpoint); // everything of it has been copied
+    free(path);
+    if (status != OCT_OK) {
+        oct_engine_close(engine, NULL);
+        return status;
+    }
+    *out = engine;
+    return OCT_OK;
+}
+
+oct_status oct_engine_close(oct_engine *engine, oct_error *err) {
+    if (!engine) return OCT_OK;
+    oct_engine_thread_stop(engine);
+    oct_scheduler_close(engine->scheduler);
+    oct_kv_cache_close(engine->cache);
+    oct_llama_close(engine->llama);
+    if (engine->device) oct_device_close(engine->device);
+    oct_text_source_close(&engine->text);
+    oct_status status = oct_quantization_close(&engine->quantization, err);
+    pthread_mutex_destroy(&engine->mutex);
+    pthread_cond_destroy(&engine->wake);
+    free(engine->model);
+    free(engine->description);
+    free(engine);
+    return status;
+}
+
+void oct_engine_get_info(const oct_engine *engine, oct_engine_info *info) {
+    *info = (oct_engine_info){
+        .model = engine->model,
+        .description = engine->description,
+        .max_model_len = engine->max_model_len,
+        .vocab_size = engine->llama->config.vocab_size,
+        .block_size = engine->cache->shape.block_size,
+        .num_blocks = engine->cache->shape.num_blocks,
+        .weight_bytes = engine->llama->weight_bytes,
+        .kv_cache_bytes = engine->cache->bytes,
+    };
+}
+
+void oct_engine_get_stats(oct_engine *engine, oct_engine_stats *stats) {
+    pthread_mutex_lock(&engine->mutex);
+    const struct oct_scheduler_stats *last = &engine->stats;
+    *stats = (oct_engine_stats){
+        .running = last->running,
+        .waiting = last->waiting + engine->num_submitted,
+        .blocks_used = last->blocks_used,
+        .blocks_total = last->blocks_total,
+        .prompt_tokens = last->prompt_tokens,
+        .generation_tokens = last->generation_tokens,
+        .steps = last->steps,
+    };
+    pthread_mutex_unlock(&engine->mutex);
+}

@@ -1,0 +1,134 @@
+#include "api/quantization.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "numeric/fp8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *config_path(const oct_engine_options *options) {
+    if (options->quant_config) return options->quant_config;
+    const char *path = getenv("QUANT_CONFIG");
+    return path && *path ? path : NULL;
+}
+
+static oct_status read_kv_cache_dtype(const char *name, bool *fp8, oct_error *err) {
+    *fp8 = name && !strcmp(name, "fp8_inc");
+    if (*fp8 || !name || !strcmp(name, "auto")) return OCT_OK;
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\" or \"fp8_inc\" expected, \"%s\" found", name);
+}
+
+// fp8_inc without a configuration: K and V, and what attention multiplies, are E4M3 with scales of 1. Nothing needs to be measured.
+static struct oct_plan *unit_scale_kv_plan(int num_layers) {
+    struct oct_plan *plan = oct_alloc(1, sizeof *plan, "the plan");
+    plan->full_scale = OCT_E4M3_MAX;
+    plan->num_layers = num_layers;
+    plan->layers = oct_alloc((size_t)num_layers, sizeof *plan->layers, "the plan");
+    for (int i = 0; i < num_layers; i++)
+        plan->layers[i].attention = (struct oct_attention_plan){
+            .k_cache = true,
+            .v_cache = true,
+            .matmul_qk = true,
+            .matmul_av = true,
+            .k_cache_scale = 1,
+            .v_cache_scale = 1,
+            .matmul_qk_scales = {1, 1},
+            .matmul_av_scales = {1, 1},
+        };
+    return plan;
+}
+
+// Where a scale file holds every module, the measurement is not needed, and its absence only told when the plan misses it.
+static oct_status open_plan(struct oct_quantization *quantization, const char *model, int num_layers, oct_error *err) {
+    const struct oct_quant_config *config = quantization->config;
+    oct_error missing = {OCT_OK, ""};
+    if (oct_quant_config_uses_files(config)) {
+        oct_status status = oct_measurement_read(config, num_layers, &quantization->measurement, &missing);
+        if (status != OCT_OK && status != OCT_NOT_FOUND) return oct_fail(err, status, "%s", missing.message);
+    }
+    oct_status status = oct_plan_build(config, quantization->measurement, num_layers, quantization->fp8_kv, &quantization->plan, err);
+    if (status == OCT_NOT_FOUND && missing.code != OCT_OK)
+        return oct_fail(err, missing.code, "%s: octavo calibrate %s --output DIR", missing.message, model);
+    return status;
+}
+
+// Serving commands name fp8_inc whatever the configuration says. What is measured are the numbers of the unquantized model.
+static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
+    if (quantization->fp8_kv)
+        oct_log(OCT_LOG_WARNING, "measuring: KV blocks stay bf16, fp8_inc takes effect with the quantizing configuration");
+    quantization->fp8_kv = false;
+    OCT_TRY(oct_measurement_prepare(quantization->config, err));
+    quantization->measurement = oct_measurement_new(num_layers);
+    quantization->observer = oct_measurement_observer(quantization->measurement);
+    quantization->measuring = true;
+    return OCT_OK;
+}
+
+static oct_status open_from_config(const char *path, const char *model, int num_layers, struct oct_quantization *quantization,
+                                   oct_error *err) {
+    OCT_TRY(oct_quant_config_load(path, &quantization->config, err));
+    switch (quantization->config->mode) {
+    case OCT_QUANT_NONE:
+        return OCT_OK;
+    case OCT_QUANT_QUANTIZE:
+        return open_plan(quantization, model, num_layers, err);
+    case OCT_QUANT_MEASURE:
+        return open_measurement(quantization, num_layers, err);
+    default:
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: mode QUANTIZE or MEASURE expected, another one found", path);
+    }
+}
+
+oct_status oct_quantization_open(const oct_engine_options *options, int num_layers, struct oct_quantization *out, oct_error *err) {
+    *out = (struct oct_quantization){0};
+    const char *method = options->quantization, *path = config_path(options);
+    if (method && strcmp(method, "inc"))
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "quantization: \"inc\" or nothing expected, \"%s\" found", method);
+    OCT_TRY(read_kv_cache_dtype(options->kv_cache_dtype, &out->fp8_kv, err));
+    if (method && !path)
+        return oct_fail(err, OCT_INVALID_ARGUMENT,
+                        "quantization inc needs QUANT_CONFIG, the path of a JSON file that says what to quantize, and the measurement it "
+                        "names. Make both with: octavo calibrate %s --output DIR   Then set the QUANT_CONFIG that it prints.",
+                        options->model);
+    if (!path) {
+        if (out->fp8_kv) out->plan = unit_scale_kv_plan(num_layers);
+        return OCT_OK;
+    }
+    oct_status status = open_from_config(path, options->model, num_layers, out, err);
+    if (status != OCT_OK) oct_quantization_close(out, NULL);
+    return status;
+}
+
+void oct_quantization_see_weight(void *context, enum oct_module module, int layer, float amax) {
+    struct oct_quantization *quantization = context;
+    oct_measurement_at(quantization->measurement, module, layer)->weight = amax;
+}
+
+oct_status oct_quantization_loaded(const struct oct_quantization *quantization, oct_error *err) {
+    if (!quantization->config || !quantization->plan) return OCT_OK;
+    return oct_plan_write_scales(quantization->plan, quantization->config, quantization->measurement, err);
+}
+
+static oct_status write_measurement(const struct oct_quantization *quantization, oct_error *err) {
+    const struct oct_quant_config *config = quantization->config;
+    int num_samples = config->calibration_sample_interval > 0 ? quantization->num_forwards : 0;
+    return oct_measurement_write(quantization->measurement, config, num_samples, err);
+}
+
+oct_status oct_quantization_measured(struct oct_quantization *quantization, oct_error *err) {
+    int interval = quantization->config->calibration_sample_interval;
+    quantization->num_forwards++;
+    if (interval <= 0 || quantization->num_forwards % interval != 0) return OCT_OK;
+    return write_measurement(quantization, err);
+}
+
+oct_status oct_quantization_close(struct oct_quantization *quantization, oct_error *err) {
+    oct_status status = OCT_OK;
+    if (quantization->measuring && quantization->num_forwards > 0) status = write_measurement(quantization, err);
+    oct_plan_free(quantization->plan);
+    oct_measurement_free(quantization->measurement);
+    oct_quant_config_free(quantization->config);
+    *quantization = (struct oct_quantization){0};
+    return status;
+}

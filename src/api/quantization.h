@@ -1,0 +1,29 @@
+// quantization.h: what QUANT_CONFIG asks of an engine: to run as planned, or to measure. Ties the files of quant/ to the life of an engine.
+#pragma once
+
+#include "octavo.h"
+#include "quant/measurement.h"
+#include "quant/observer.h"
+#include "quant/plan.h"
+#include "quant/quant_config.h"
+
+struct oct_quantization {
+    struct oct_quant_config *config;     // NULL: no QUANT_CONFIG
+    struct oct_measurement *measurement; // read (QUANTIZE) or being made (MEASURE), or NULL
+    struct oct_plan *plan;               // NULL: nothing is quantized
+    bool fp8_kv;                         // kv_cache_dtype fp8_inc
+    bool measuring;
+    struct oct_observer observer; // when measuring
+    int num_forwards;             // measured so far
+};
+
+// Reads the options and what they name, before the weights are loaded.
+oct_status oct_quantization_open(const oct_engine_options *options, int num_layers, struct oct_quantization *out, oct_error *err);
+// For oct_llama_options.on_weight_amax; context: the oct_quantization.
+void oct_quantization_see_weight(void *context, enum oct_module module, int layer, float amax);
+// The weights have been seen: writes the scale files.
+oct_status oct_quantization_loaded(const struct oct_quantization *quantization, oct_error *err);
+// A forward pass has been measured: rewrites the measurement files every calibration_sample_interval passes.
+oct_status oct_quantization_measured(struct oct_quantization *quantization, oct_error *err);
+// Writes the measurement files of a measuring engine, and frees everything.
+oct_status oct_quantization_close(struct oct_quantization *quantization, oct_error *err);

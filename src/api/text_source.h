@@ -1,0 +1,18 @@
+// text_source.h: the tokenizer and the chat template of a checkpoint, from a GGUF file's keys or from the files of a directory.
+#pragma once
+
+#include "model/checkpoint.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+struct oct_text_source {
+    struct oct_tokenizer *tokenizer;
+    struct oct_chat_template *chat; // NULL: there is none, for the reason that chat_problem holds
+    oct_error chat_problem;
+};
+
+// `path` names the checkpoint in messages. chat_template: Jinja text or the path of a file, instead of the model's own; NULL: the
+// model's own. A template of the model that does not compile is a problem only of those who chat.
+oct_status oct_text_source_open(const struct oct_checkpoint *checkpoint, const char *path, const char *chat_template,
+                                struct oct_text_source *out, oct_error *err);
+void oct_text_source_close(struct oct_text_source *source);

@@ -1,0 +1,11 @@
+// commands.h: the subcommands. Each is a constant table in the file of its name.
+#pragma once
+
+#include "cli/flags.h"
+
+extern const struct oct_command oct_command_generate;
+extern const struct oct_command oct_command_chat;
+extern const struct oct_command oct_command_serve;
+extern const struct oct_command oct_command_calibrate;
+extern const struct oct_command oct_command_eval;
+extern const struct oct_command oct_command_inspect;

@@ -1,0 +1,233 @@
+// eval.c: `octavo eval`: how well a model predicts a text, and how far it is from a reference model (usually itself in bf16). The text is
+// cut into windows that each start with an empty context; the first token of a window is not scored. Sums are float64.
+#include "api/quantization.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "cli/commands.h"
+#include "cli/divergence.h"
+#include "cli/interrupt.h"
+#include "cli/progress_bar.h"
+#include "cli/session.h"
+#include "cli/share.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct eval_options {
+    const char *model, *text, *against;
+    int window, windows;
+    bool json;
+    struct oct_engine_flags engine;
+};
+
+#define FIELD(name) offsetof(struct eval_options, name)
+
+static const struct oct_flag flags[] = {
+    {.name = "text",
+     .type = OCT_FLAG_STRING,
+     .offset = FIELD(text),
+     .metavar = "FILE",
+     .help = "the text to predict (default: the one that comes with Octavo)"},
+    {.name = "window",
+     .type = OCT_FLAG_COUNT,
+     .offset = FIELD(window),
+     .min = 2,
+     .max = 1 << 20,
+     .initial = "512",
+     .help = "tokens of a window"},
+    {.name = "windows",
+     .type = OCT_FLAG_COUNT,
+     .offset = FIELD(windows),
+     .min = 0,
+     .max = INT_MAX,
+     .initial = "0",
+     .help = "how many windows; 0: the whole text"},
+    {.name = "against",
+     .type = OCT_FLAG_CHOICE,
+     .offset = FIELD(against),
+     .choices = "bf16|float32",
+     .help = "compare with the unquantized model, computed in this format"},
+    {.name = "json", .type = OCT_FLAG_BOOL, .offset = FIELD(json), .help = "print JSON"},
+    {0},
+};
+
+enum { MAX_TEXT_BYTES = 256 << 20, MAX_ROWS = 128 }; // rows of a batch: logits of all of them are kept
+
+struct evaluation {
+    const struct eval_options *options;
+    struct oct_session session;
+    struct oct_quantization quantization;
+    struct oct_runner model, reference; // reference.llama NULL: there is none
+    char *text_path;                    // owned
+    struct oct_ids ids;                 // of the text
+    int window, num_windows;
+    double total_nll, reference_nll; // nats
+    size_t scored;                   // tokens
+    struct oct_divergence divergence;
+};
+
+static oct_status read_text(struct evaluation *evaluation, oct_error *err) {
+    const struct eval_options *options = evaluation->options;
+    if (options->text)
+        evaluation->text_path = oct_strdup(options->text);
+    else
+        OCT_TRY(oct_share_file("evaluation_text.txt", &evaluation->text_path, err));
+    char *text;
+    size_t length;
+    OCT_TRY(oct_file_read(evaluation->text_path, MAX_TEXT_BYTES, &text, &length, err));
+    oct_encode(evaluation->session.text.tokenizer, text, length, 0, &evaluation->ids);
+    free(text);
+    size_t count = evaluation->ids.count;
+    if (count < 2) return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: at least 2 tokens expected, %zu found", evaluation->text_path, count);
+    evaluation->window = count < (size_t)options->window ? (int)count : options->window;
+    size_t windows = count / (size_t)evaluation->window;
+    evaluation->num_windows = options->windows && (size_t)options->windows < windows ? options->windows : (int)windows;
+    int limit = oct_checkpoint_config(evaluation->session.checkpoint)->max_position_embeddings;
+    if (evaluation->window > limit)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--window: at most %d expected, which is the model's limit, %d found", limit,
+                        evaluation->window);
+    return OCT_OK;
+}
+
+static oct_status open_models(struct evaluation *evaluation, oct_error *err) {
+    const struct eval_options *options = evaluation->options;
+    struct oct_progress_bar bar;
+    oct_progress_bar_start(&bar);
+    struct oct_progress progress = oct_progress_bar_receiver(&bar);
+    struct oct_runner_options runner = {
+        .llama = {.compute = oct_engine_flags_compute(&options->engine),
+                  .plan = evaluation->quantization.plan,
+                  .max_positions = evaluation->window,
+                  .max_rows = MAX_ROWS,
+                  .progress = &progress},
+        .max_seqs = 1,
+    };
+    oct_status status = oct_runner_open(&evaluation->session, &runner, &evaluation->model, err);
+    if (status == OCT_OK && options->against) {
+        runner.llama.compute = strcmp(options->against, "float32") == 0 ? OCT_F32 : OCT_BF16;
+        runner.llama.plan = NULL;
+        status = oct_runner_open(&evaluation->session, &runner, &evaluation->reference, err);
+    }
+    oct_progress_bar_clear(&bar);
+    return status;
+}
+
+// Adds the rows of one batch; row i predicts targets[i] (num_targets, at most the rows of the batch).
+static oct_status score(struct evaluation *evaluation, const int32_t *targets, int num_targets, int window, oct_error *err) {
+    size_t vocab = (size_t)evaluation->model.llama->config.vocab_size;
+    for (int i = 0; i < num_targets; i++) {
+        const float *logits = evaluation->model.logits + (size_t)i * vocab;
+        double normalizer = oct_logsumexp(logits, vocab);
+        if (!isfinite(normalizer)) return oct_fail(err, OCT_INTERNAL, "window %d: finite logits expected, NaN or infinity found", window);
+        evaluation->total_nll += normalizer - (double)logits[targets[i]];
+        if (!evaluation->reference.llama) continue;
+        const float *reference = evaluation->reference.logits + (size_t)i * vocab;
+        double reference_normalizer = oct_logsumexp(reference, vocab);
+        evaluation->reference_nll += reference_normalizer - (double)reference[targets[i]];
+        oct_divergence_add(&evaluation->divergence, reference, reference_normalizer, logits, normalizer, vocab);
+    }
+    evaluation->scored += (size_t)num_targets;
+    return OCT_OK;
+}
+
+static oct_status run_window(struct evaluation *evaluation, int window, oct_error *err) {
+    const int32_t *tokens = evaluation->ids.data + (size_t)window * (size_t)evaluation->window;
+    for (int first = 0; first < evaluation->window; first += MAX_ROWS) {
+        int left = evaluation->window - first, count = left < MAX_ROWS ? left : MAX_ROWS;
+        struct oct_stretch stretch = {tokens + first, count, first};
+        oct_runner_forward(&evaluation->model, &stretch, 1, NULL);
+        if (evaluation->reference.llama) oct_runner_forward(&evaluation->reference, &stretch, 1, NULL);
+        OCT_TRY(score(evaluation, tokens + first + 1, count < left ? count : count - 1, window, err)); // the last row has no next token
+    }
+    return OCT_OK;
+}
+
+static oct_status run_windows(struct evaluation *evaluation, oct_error *err) {
+    struct oct_progress_bar bar;
+    oct_progress_bar_start(&bar);
+    oct_status status = OCT_OK;
+    for (int window = 0; status == OCT_OK && window < evaluation->num_windows; window++) {
+        status = run_window(evaluation, window, err);
+        if (oct_progress_bar_report(&bar, "windows", (size_t)window + 1, (size_t)evaluation->num_windows) && status == OCT_OK)
+            status = oct_fail(err, OCT_CANCELLED, "interrupted");
+    }
+    oct_progress_bar_clear(&bar);
+    return status;
+}
+
+static void print_json(const struct evaluation *evaluation, const struct oct_divergence_summary *summary, double seconds) {
+    double mean = evaluation->total_nll / (double)evaluation->scored;
+    json_t *report =
+        json_pack("{s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:f, s:f}", "model", evaluation->options->model, "text", evaluation->text_path,
+                  "window", evaluation->window, "windows", evaluation->num_windows, "scored_tokens", (json_int_t)evaluation->scored,
+                  "total_nll", evaluation->total_nll, "mean_nll", mean, "perplexity", exp(mean), "seconds", seconds);
+    if (evaluation->reference.llama) {
+        double reference = evaluation->reference_nll / (double)evaluation->scored;
+        json_object_set_new(report, "reference",
+                            json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f}", "compute", evaluation->options->against, "mean_nll", reference,
+                                      "perplexity", exp(reference), "mean_kl", summary->mean, "p99_kl", summary->p99, "max_kl",
+                                      summary->max, "same_top_token", summary->same_top));
+    }
+    json_dumpf(report, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(report);
+}
+
+static void print_table(const struct evaluation *evaluation, const struct oct_divergence_summary *summary, double seconds) {
+    double mean = evaluation->total_nll / (double)evaluation->scored;
+    printf("windows            %d of %d tokens, %zu tokens scored, %.1f s\n", evaluation->num_windows, evaluation->window,
+           evaluation->scored, seconds);
+    printf("perplexity         %.5f (mean nll %.6f)\n", exp(mean), mean);
+    if (!evaluation->reference.llama) return;
+    double reference = evaluation->reference_nll / (double)evaluation->scored;
+    printf("reference          %.5f (mean nll %.6f), %s\n", exp(reference), reference, evaluation->options->against);
+    oct_divergence_print(summary, stdout);
+}
+
+static oct_status evaluate(struct evaluation *evaluation, oct_error *err) {
+    const struct eval_options *options = evaluation->options;
+    OCT_TRY(oct_engine_flags_check(&options->engine, err));
+    OCT_TRY(oct_session_open(options->model, &options->engine, &evaluation->session, err));
+    OCT_TRY(read_text(evaluation, err));
+    int num_layers = oct_checkpoint_config(evaluation->session.checkpoint)->num_hidden_layers;
+    oct_engine_options engine = oct_engine_flags_options(&options->engine, options->model);
+    OCT_TRY(oct_quantization_open(&engine, num_layers, &evaluation->quantization, err));
+    if (evaluation->quantization.measuring)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "QUANT_CONFIG: mode QUANTIZE expected, MEASURE found");
+    OCT_TRY(open_models(evaluation, err));
+    double started = oct_seconds();
+    OCT_TRY(run_windows(evaluation, err));
+    struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->divergence);
+    (options->json ? print_json : print_table)(evaluation, &summary, oct_seconds() - started);
+    return OCT_OK;
+}
+
+static oct_status run(const void *given, oct_error *err) {
+    struct evaluation evaluation = {.options = given};
+    oct_interrupt_catch();
+    oct_status status = evaluate(&evaluation, err);
+    oct_divergence_free(&evaluation.divergence);
+    free(evaluation.ids.data);
+    free(evaluation.text_path);
+    oct_runner_close(&evaluation.reference);
+    oct_runner_close(&evaluation.model);
+    oct_quantization_close(&evaluation.quantization, NULL);
+    oct_session_close(&evaluation.session);
+    return status;
+}
+
+const struct oct_command oct_command_eval = {
+    .name = "eval",
+    .positional = "MODEL",
+    .positional_offset = FIELD(model),
+    .summary = "measure perplexity, and what quantization costs",
+    .details = "  octavo eval smollm2 --text book.txt\n"
+               "  QUANT_CONFIG=out/smollm2/maxabs_quant_g3.json octavo eval smollm2 --kv-cache-dtype fp8_inc --against bf16\n",
+    .options_size = sizeof(struct eval_options),
+    .groups = {{"Evaluation", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
+    .run = run,
+};

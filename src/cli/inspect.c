@@ -1,0 +1,306 @@
+// inspect.c: `octavo inspect`: the facts of a model, and for every module what it runs as, with ranges and scales where QUANT_CONFIG
+// names them. For a folder of measurement or scale files: what they hold.
+#include "api/quantization.h"
+#include "base/buffer.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/engine_flags.h"
+#include "cli/inspect_files.h"
+#include "cli/table.h"
+#include "model/checkpoint.h"
+#include "model/locate.h"
+#include "quant/module.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct inspect_options {
+    const char *model;
+    bool json;
+    struct oct_engine_flags engine;
+};
+
+#define FIELD(name) offsetof(struct inspect_options, name)
+
+static const struct oct_flag flags[] = {
+    {.name = "json", .type = OCT_FLAG_BOOL, .offset = FIELD(json), .help = "print JSON"},
+    {0},
+};
+
+// What is known of one module. Numbers that are not known are NaN.
+struct module_facts {
+    char name[128];
+    const char *class_name;
+    bool linear, fp8;
+    char stored[64]; // formats of a linear's tensors in the checkpoint: "Q4_1", "Q4_1+Q8_0"
+    int64_t out, in; // of a linear
+    double ranges[2], scales[2];
+    int num_inputs; // how many of ranges and scales there are
+    double weight_amax;
+    double weight_scales[2]; // smallest and largest
+    int num_weight_scales;
+};
+
+// --- facts ------------------------------------------------------------------------------------------------------------------------
+
+// The checkpoint's tensors that a linear module is made of.
+static int tensors_of(enum oct_module module, int layer, char names[3][96]) {
+    static const char *const parts[OCT_NUM_MODULES][3] = {
+        [OCT_QKV_PROJ] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+        [OCT_O_PROJ] = {"self_attn.o_proj"},
+        [OCT_GATE_UP_PROJ] = {"mlp.gate_proj", "mlp.up_proj"},
+        [OCT_DOWN_PROJ] = {"mlp.down_proj"},
+    };
+    if (module == OCT_LM_HEAD) return snprintf(names[0], 96, "lm_head.weight"), 1;
+    int count = 0;
+    for (; count < 3 && parts[module][count]; count++) snprintf(names[count], 96, "model.layers.%d.%s.weight", layer, parts[module][count]);
+    return count;
+}
+
+static void add_tensors(const struct oct_checkpoint *checkpoint, enum oct_module module, int layer, struct module_facts *facts) {
+    char names[3][96];
+    int count = tensors_of(module, layer, names);
+    for (int i = 0; i < count; i++) {
+        const struct oct_tensor *tensor = oct_checkpoint_find(checkpoint, names[i]);
+        if (!tensor && module == OCT_LM_HEAD) tensor = oct_checkpoint_find(checkpoint, "model.embed_tokens.weight");
+        if (!tensor) continue;
+        facts->out += oct_tensor_rows(tensor);
+        facts->in = oct_tensor_columns(tensor);
+        const char *format = oct_dtype_name(tensor->dtype);
+        if (strstr(facts->stored, format)) continue;
+        size_t length = strlen(facts->stored);
+        snprintf(facts->stored + length, sizeof facts->stored - length, "%s%s", length ? "+" : "", format);
+    }
+}
+
+static void add_linear_plan(const struct oct_linear_plan *plan, struct module_facts *facts) {
+    facts->fp8 = plan->fp8;
+    if (!plan->fp8) return;
+    facts->scales[0] = plan->input_scale;
+    facts->num_weight_scales = plan->weight_scales ? plan->num_weight_scales : 0;
+    for (int i = 0; i < facts->num_weight_scales; i++) {
+        double scale = plan->weight_scales[i];
+        if (i == 0 || scale < facts->weight_scales[0]) facts->weight_scales[0] = scale;
+        if (i == 0 || scale > facts->weight_scales[1]) facts->weight_scales[1] = scale;
+    }
+}
+
+static void add_attention_plan(const struct oct_attention_plan *plan, enum oct_module module, struct module_facts *facts) {
+    switch (module) {
+    case OCT_MATMUL_QK:
+        facts->fp8 = plan->matmul_qk;
+        for (int i = 0; i < 2 && facts->fp8; i++) facts->scales[i] = plan->matmul_qk_scales[i];
+        break;
+    case OCT_MATMUL_AV:
+        facts->fp8 = plan->matmul_av;
+        for (int i = 0; i < 2 && facts->fp8; i++) facts->scales[i] = plan->matmul_av_scales[i];
+        break;
+    case OCT_SOFTMAX:
+        facts->fp8 = plan->softmax;
+        if (facts->fp8) facts->scales[0] = plan->softmax_scale;
+        break;
+    case OCT_K_CACHE:
+        facts->fp8 = plan->k_cache;
+        if (facts->fp8) facts->scales[0] = plan->k_cache_scale;
+        break;
+    case OCT_V_CACHE:
+        facts->fp8 = plan->v_cache;
+        if (facts->fp8) facts->scales[0] = plan->v_cache_scale;
+        break;
+    default:
+        break;
+    }
+}
+
+static void add_measurement(const struct oct_module_measurement *measured, enum oct_module module, struct module_facts *facts) {
+    if (!measured || !measured->seen) return;
+    // Softmax is measured, and scaled, at its output.
+    const float *values = module == OCT_SOFTMAX ? measured->outputs : measured->inputs;
+    for (int i = 0; i < facts->num_inputs; i++)
+        if (values[i] >= 0) facts->ranges[i] = values[i];
+    if (measured->weight >= 0) facts->weight_amax = measured->weight;
+}
+
+static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, const struct oct_quantization *quantization,
+                                    enum oct_module module, int layer) {
+    struct module_facts facts = {
+        .class_name = oct_module_class(module),
+        .linear = oct_module_is_linear(module),
+        .ranges = {NAN, NAN},
+        .scales = {NAN, NAN},
+        .num_inputs = module == OCT_MATMUL_QK || module == OCT_MATMUL_AV ? 2 : 1,
+        .weight_amax = NAN,
+    };
+    oct_module_name(module, layer, facts.name, sizeof facts.name);
+    if (facts.linear) add_tensors(checkpoint, module, layer, &facts);
+    if (quantization->plan && facts.linear) add_linear_plan(oct_plan_linear(quantization->plan, module, layer), &facts);
+    if (quantization->plan && !facts.linear) add_attention_plan(&quantization->plan->layers[layer].attention, module, &facts);
+    if (quantization->measurement) add_measurement(oct_measurement_at(quantization->measurement, module, layer), module, &facts);
+    return facts;
+}
+
+// --- output -----------------------------------------------------------------------------------------------------------------------
+
+static const char *compute_name(const struct inspect_options *options) {
+    return oct_engine_flags_compute(&options->engine) == OCT_F32 ? "float32" : "bfloat16";
+}
+
+static const char *rope_name(enum oct_rope_type type) {
+    static const char *const names[] = {"default", "linear", "dynamic", "llama3", "yarn"};
+    return names[type];
+}
+
+static void describe_numbers(const double *values, int count, char *text, size_t size) {
+    size_t length = 0;
+    *text = '\0';
+    for (int i = 0; i < count && length < size; i++)
+        if (!isnan(values[i])) length += (size_t)snprintf(text + length, size - length, "%s%.6g", length ? ", " : "", values[i]);
+}
+
+static void add_row(const struct module_facts *facts, const char *compute, struct oct_table *table) {
+    char shape[48] = "", ranges[64], scales[64], amax[32], weight_scales[64] = "";
+    if (facts->linear) snprintf(shape, sizeof shape, "%lld x %lld", (long long)facts->out, (long long)facts->in);
+    describe_numbers(facts->ranges, facts->num_inputs, ranges, sizeof ranges);
+    describe_numbers(facts->scales, facts->num_inputs, scales, sizeof scales);
+    describe_numbers(&facts->weight_amax, 1, amax, sizeof amax);
+    if (facts->num_weight_scales == 1) snprintf(weight_scales, sizeof weight_scales, "%.6g", facts->weight_scales[0]);
+    if (facts->num_weight_scales > 1)
+        snprintf(weight_scales, sizeof weight_scales, "%.6g .. %.6g (%d)", facts->weight_scales[0], facts->weight_scales[1],
+                 facts->num_weight_scales);
+    oct_table_add(table,
+                  (const char *[]){facts->name, shape, facts->stored, facts->fp8 ? "E4M3" : compute, ranges, scales, amax, weight_scales});
+}
+
+static json_t *numbers(const double *values, int count) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(list, isfinite(values[i]) ? json_real(values[i]) : json_null());
+    return list;
+}
+
+static json_t *facts_to_json(const struct module_facts *facts, const char *compute) {
+    json_t *object =
+        json_pack("{s:s, s:s, s:s}", "name", facts->name, "class", facts->class_name, "runs_as", facts->fp8 ? "E4M3" : compute);
+    if (facts->linear) {
+        json_object_set_new(object, "shape", json_pack("[I, I]", (json_int_t)facts->out, (json_int_t)facts->in));
+        json_object_set_new(object, "stored_as", json_string(facts->stored));
+    }
+    if (!isnan(facts->ranges[0])) json_object_set_new(object, "ranges", numbers(facts->ranges, facts->num_inputs));
+    if (!isnan(facts->scales[0])) json_object_set_new(object, "scales", numbers(facts->scales, facts->num_inputs));
+    if (!isnan(facts->weight_amax)) json_object_set_new(object, "weight_amax", json_real(facts->weight_amax));
+    if (facts->num_weight_scales) {
+        json_object_set_new(object, "weight_scale_range", numbers(facts->weight_scales, 2));
+        json_object_set_new(object, "num_weight_scales", json_integer(facts->num_weight_scales));
+    }
+    return object;
+}
+
+static json_t *config_to_json(const struct oct_model_config *config) {
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:b, s:b, s:b, s:s, s:{s:s, s:f}}", "model_type",
+                     config->model_type, "hidden_size", config->hidden_size, "intermediate_size", config->intermediate_size,
+                     "num_hidden_layers", config->num_hidden_layers, "num_attention_heads", config->num_attention_heads,
+                     "num_key_value_heads", config->num_key_value_heads, "head_dim", config->head_dim, "vocab_size", config->vocab_size,
+                     "max_position_embeddings", config->max_position_embeddings, "rms_norm_eps", (double)config->rms_norm_eps,
+                     "tie_word_embeddings", config->tie_word_embeddings, "attention_bias", config->attention_bias, "mlp_bias",
+                     config->mlp_bias, "dtype", oct_dtype_name(config->dtype), "rope_parameters", "rope_type", rope_name(config->rope.type),
+                     "rope_theta", config->rope.theta);
+}
+
+static void print_config(const char *path, const struct oct_model_config *config, const struct oct_quantization *quantization) {
+    printf("checkpoint    %s (%s)\n", path, config->model_type);
+    printf("layers        %d, hidden %d, intermediate %d\n", config->num_hidden_layers, config->hidden_size, config->intermediate_size);
+    printf("attention     %d heads of %d, %d key/value heads\n", config->num_attention_heads, config->head_dim,
+           config->num_key_value_heads);
+    printf("rope          %s, theta %.10g, %d positions\n", rope_name(config->rope.type), config->rope.theta,
+           config->max_position_embeddings);
+    printf("vocabulary    %d tokens%s\n", config->vocab_size, config->tie_word_embeddings ? ", tied embeddings" : "");
+    if (quantization->config)
+        printf("quantization  inc, %s, %s, %s\n", quantization->config->scales.preset.name, oct_profile_name(quantization->config->profile),
+               quantization->config->dump_stats_path);
+    else
+        printf("quantization  %s\n", quantization->plan ? "K and V in E4M3, scales of 1" : "none");
+    putchar('\n');
+}
+
+static void show(const struct inspect_options *options, const char *path, const struct oct_checkpoint *checkpoint,
+                 const struct oct_quantization *quantization) {
+    const struct oct_model_config *config = oct_checkpoint_config(checkpoint);
+    const char *compute = compute_name(options);
+    json_t *modules = json_array();
+    struct oct_table table = {.num_columns = 8};
+    oct_table_add(&table, (const char *[]){"module", "shape", "stored as", "runs as", "range", "scale", "weight range", "weight scale"});
+    for (int i = 0; i <= config->num_hidden_layers; i++)
+        for (int module = 0; module < OCT_NUM_MODULES; module++) {
+            bool head = i == config->num_hidden_layers; // after the layers, the one module outside them
+            if ((module == OCT_LM_HEAD) != head) continue;
+            struct module_facts facts = facts_of(checkpoint, quantization, (enum oct_module)module, head ? 0 : i);
+            if (options->json)
+                json_array_append_new(modules, facts_to_json(&facts, compute));
+            else
+                add_row(&facts, compute, &table);
+        }
+    if (options->json) {
+        json_t *report =
+            json_pack("{s:s, s:o, s:o}", "checkpoint", path, "config", config_to_json(config), "modules", json_incref(modules));
+        if (quantization->config)
+            json_object_set_new(report, "quantization",
+                                json_pack("{s:s, s:s, s:s}", "scale_method", quantization->config->scales.preset.name, "profile",
+                                          oct_profile_name(quantization->config->profile), "dump_stats_path",
+                                          quantization->config->dump_stats_path));
+        json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        json_decref(report);
+    } else {
+        print_config(path, config, quantization);
+        oct_table_print(&table, stdout);
+    }
+    oct_table_free(&table);
+    json_decref(modules);
+}
+
+// --- the command ------------------------------------------------------------------------------------------------------------------
+
+static bool is_folder_of_files(const char *path) {
+    if (!oct_path_is_directory(path)) return false;
+    char *config = oct_path_join(path, "config.json");
+    bool is_model = oct_path_exists(config);
+    free(config);
+    return !is_model;
+}
+
+static oct_status inspect_model(const struct inspect_options *options, const char *path, oct_error *err) {
+    struct oct_checkpoint *checkpoint;
+    OCT_TRY(oct_checkpoint_open(path, &checkpoint, err));
+    oct_engine_options engine = oct_engine_flags_options(&options->engine, options->model);
+    struct oct_quantization quantization = {0};
+    oct_status status = oct_quantization_open(&engine, oct_checkpoint_config(checkpoint)->num_hidden_layers, &quantization, err);
+    if (status == OCT_OK) show(options, path, checkpoint, &quantization);
+    oct_quantization_close(&quantization, NULL);
+    oct_checkpoint_close(checkpoint);
+    return status;
+}
+
+static oct_status run(const void *given, oct_error *err) {
+    const struct inspect_options *options = given;
+    if (is_folder_of_files(options->model)) return oct_inspect_files(options->model, options->json, err);
+    char *path = NULL;
+    OCT_TRY(oct_model_locate(options->model, &path, err));
+    oct_status status = inspect_model(options, path, err);
+    free(path);
+    return status;
+}
+
+const struct oct_command oct_command_inspect = {
+    .name = "inspect",
+    .positional = "MODEL|DIR",
+    .positional_offset = FIELD(model),
+    .summary = "show a model's modules, formats, ranges and scales, or a folder's measurement files",
+    .details = "  octavo inspect smollm2\n"
+               "  QUANT_CONFIG=calibrated/smollm2/maxabs_quant_g3.json octavo inspect smollm2 --kv-cache-dtype fp8_inc\n"
+               "  octavo inspect calibrated/smollm2\n",
+    .options_size = sizeof(struct inspect_options),
+    .groups = {{"Output", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
+    .run = run,
+};

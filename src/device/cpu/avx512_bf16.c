@@ -1,0 +1,185 @@
+// avx512_bf16.c: tiles by VDPBF16PS, two multiply-adds a lane and instruction. E4M3 weights become bf16 by two byte look-ups in registers
+// (VBMI), which is exact for all codes, subnormals included. x is packed as pairs of bf16: k pair after k pair, the rows of the tile
+// side by side, so that one 32-bit broadcast feeds 32 products.
+#include "device/cpu/kernels.h"
+#include "device/cpu/layout.h"
+#include "device/cpu/rows.h"
+#include "numeric/fp8.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { TILE_ROWS = 12, PREFETCH_BYTES = 4096 };
+
+static void pack_bf16(const float *x, size_t stride, int rows, int k, int k_padded, void *out) {
+    uint32_t *pairs = out;
+    for (int row = 0; row < rows; row++) {
+        const float *from = x + (size_t)row * stride;
+        for (int i = 0; i < k_padded; i += 2) {
+            uint32_t low = i < k ? bf16_bits(from[i]) : 0, high = i + 1 < k ? bf16_bits(from[i + 1]) : 0;
+            pairs[(size_t)(i / 2 * rows + row)] = low | high << 16;
+        }
+    }
+}
+
+static void pack_f32(const float *x, size_t stride, int rows, int k, int k_padded, void *out) {
+    float *packed = out;
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < k_padded; i++) packed[(size_t)(i * rows + row)] = i < k ? x[(size_t)row * stride + (size_t)i] : 0;
+}
+
+// Upper and lower byte of the bf16 of each of the 128 non-negative E4M3 codes.
+struct decoder {
+    __m512i high[2], low[2], sign;
+};
+
+static uint8_t table_high[128] __attribute__((aligned(64))), table_low[128] __attribute__((aligned(64)));
+
+__attribute__((constructor)) static void fill_tables(void) {
+    for (int code = 0; code < 128; code++) {
+        uint16_t bits = oct_bf16_from_f32(oct_e4m3_to_f32((uint8_t)code));
+        table_high[code] = (uint8_t)(bits >> 8);
+        table_low[code] = (uint8_t)bits;
+    }
+}
+
+INLINE struct decoder decoder_load(void) {
+    return (struct decoder){
+        .high = {_mm512_load_si512(table_high), _mm512_load_si512(table_high + 64)},
+        .low = {_mm512_load_si512(table_low), _mm512_load_si512(table_low + 64)},
+        .sign = _mm512_set1_epi8((char)0x80),
+    };
+}
+
+// 64 codes (16 channels, 4 k) to the bf16 pairs of (k0 k1) and of (k2 k3). VPERMI2B ignores the sign bit of an index; it is put back
+// into the upper byte by high | (code & 0x80).
+INLINE void decode(const struct decoder *d, const uint8_t *codes, __m512bh *first, __m512bh *second) {
+    __m512i code = _mm512_load_si512(codes);
+    __m512i high = _mm512_permutex2var_epi8(d->high[0], code, d->high[1]);
+    __m512i low = _mm512_permutex2var_epi8(d->low[0], code, d->low[1]);
+    high = _mm512_ternarylogic_epi32(high, code, d->sign, 0xf8);
+    *first = (__m512bh)_mm512_unpacklo_epi8(low, high);
+    *second = (__m512bh)_mm512_unpackhi_epi8(low, high);
+}
+
+INLINE __m512bh broadcast_pair(const uint32_t *pair) {
+    return (__m512bh)_mm512_set1_epi32((int)*pair);
+}
+
+INLINE void tile_start(int rows, __m512 acc[][2], const float *c, size_t ldc, bool accumulate) {
+#pragma GCC unroll 16
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+        for (int group = 0; group < 2; group++)
+            acc[row][group] = accumulate ? _mm512_loadu_ps(c + (size_t)row * ldc + 16 * group) : _mm512_setzero_ps();
+}
+
+INLINE void tile_store(int rows, __m512 acc[][2], float *c, size_t ldc) {
+#pragma GCC unroll 16
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+        for (int group = 0; group < 2; group++) _mm512_storeu_ps(c + (size_t)row * ldc + 16 * group, acc[row][group]);
+}
+
+INLINE void tile_bf16_rows(int rows, const uint32_t *x, const uint16_t *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    __m512 acc[TILE_ROWS][2];
+    tile_start(rows, acc, c, ldc, accumulate);
+    for (int pair = 0; pair < k_padded / 2; pair++, panel += 64, x += rows) {
+        _mm_prefetch((const char *)panel + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm_prefetch((const char *)panel + PREFETCH_BYTES + 64, _MM_HINT_T0);
+        __m512bh w0 = (__m512bh)_mm512_load_si512(panel), w1 = (__m512bh)_mm512_load_si512(panel + 32);
+#pragma GCC unroll 16
+        for (int row = 0; row < rows; row++) {
+            acc[row][0] = _mm512_dpbf16_ps(acc[row][0], w0, broadcast_pair(x + row));
+            acc[row][1] = _mm512_dpbf16_ps(acc[row][1], w1, broadcast_pair(x + row));
+        }
+    }
+    tile_store(rows, acc, c, ldc);
+}
+
+INLINE void tile_e4m3_rows(int rows, const uint32_t *x, const uint8_t *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    const struct decoder d = decoder_load();
+    __m512 acc[TILE_ROWS][2];
+    tile_start(rows, acc, c, ldc, accumulate);
+    for (int quad = 0; quad < k_padded / 4; quad++, panel += 128, x += 2 * rows) {
+        _mm_prefetch((const char *)panel + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm_prefetch((const char *)panel + PREFETCH_BYTES + 64, _MM_HINT_T0);
+#pragma GCC unroll 2
+        for (int group = 0; group < 2; group++) {
+            __m512bh first, second;
+            decode(&d, panel + 64 * group, &first, &second);
+#pragma GCC unroll 16
+            for (int row = 0; row < rows; row++) acc[row][group] = _mm512_dpbf16_ps(acc[row][group], first, broadcast_pair(x + row));
+#pragma GCC unroll 16
+            for (int row = 0; row < rows; row++)
+                acc[row][group] = _mm512_dpbf16_ps(acc[row][group], second, broadcast_pair(x + rows + row));
+        }
+    }
+    tile_store(rows, acc, c, ldc);
+}
+
+INLINE void tile_f32_rows(int rows, const float *x, const float *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    __m512 acc[TILE_ROWS][2];
+    tile_start(rows, acc, c, ldc, accumulate);
+    for (int k = 0; k < k_padded; k++, panel += 32, x += rows) {
+        __m512 w0 = _mm512_load_ps(panel), w1 = _mm512_load_ps(panel + 16);
+#pragma GCC unroll 16
+        for (int row = 0; row < rows; row++) {
+            acc[row][0] = _mm512_fmadd_ps(w0, _mm512_set1_ps(x[row]), acc[row][0]);
+            acc[row][1] = _mm512_fmadd_ps(w1, _mm512_set1_ps(x[row]), acc[row][1]);
+        }
+    }
+    tile_store(rows, acc, c, ldc);
+}
+
+// One copy of a tile function for each number of rows, so that all accumulators are registers.
+#define FOR_EACH_ROW_COUNT(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12)
+#define CASE_BF16(n)                                                                                                                       \
+    case n:                                                                                                                                \
+        tile_bf16_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                         \
+        break;
+#define CASE_E4M3(n)                                                                                                                       \
+    case n:                                                                                                                                \
+        tile_e4m3_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                         \
+        break;
+#define CASE_F32(n)                                                                                                                        \
+    case n:                                                                                                                                \
+        tile_f32_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                          \
+        break;
+
+static void tile_bf16(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    switch (rows) { FOR_EACH_ROW_COUNT(CASE_BF16) }
+}
+
+static void tile_e4m3(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    switch (rows) { FOR_EACH_ROW_COUNT(CASE_E4M3) }
+}
+
+static void tile_f32(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    switch (rows) { FOR_EACH_ROW_COUNT(CASE_F32) }
+}
+
+static void decode_panel(const uint8_t *e4m3, int k_padded, uint16_t *bf16) {
+    const struct decoder d = decoder_load();
+    for (int quad = 0; quad < k_padded / 4; quad++, e4m3 += 128, bf16 += 128)
+        for (int group = 0; group < 2; group++) {
+            __m512bh first, second;
+            decode(&d, e4m3 + 64 * group, &first, &second);
+            _mm512_store_si512(bf16 + 32 * group, (__m512i)first);
+            _mm512_store_si512(bf16 + 64 + 32 * group, (__m512i)second);
+        }
+}
+
+const struct oct_kernels oct_kernels_avx512_bf16 = {
+    .name = "avx512_bf16",
+    .tile_rows = TILE_ROWS,
+    .x_bytes = sizeof(uint16_t),
+    .pack_bf16 = pack_bf16,
+    .pack_f32 = pack_f32,
+    .tile_f32 = tile_f32,
+    .tile_bf16 = tile_bf16,
+    .tile_e4m3 = tile_e4m3,
+    .decode_panel = decode_panel,
+    ROW_KERNELS,
+};

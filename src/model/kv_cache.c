@@ -1,0 +1,81 @@
+// kv_cache.c: the KV blocks of all layers, in the formats that the plan gives them.
+#include "model/llama.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+static struct oct_rounding rounding(bool fp8, float scale) {
+    return (struct oct_rounding){.fp8 = fp8, .scale = fp8 ? scale : 1, .inv_scale = fp8 ? oct_inv_scale(scale) : 1};
+}
+
+// What is stored is what the product will read: E4M3 as soon as the cache or the matmul is planned, with the scale of the last rounding.
+static struct oct_kv_layer layer_of(const struct oct_attention_plan *plan, enum oct_dtype compute, float full_scale) {
+    bool k_fp8 = plan->k_cache || plan->matmul_qk, v_fp8 = plan->v_cache || plan->matmul_av;
+    return (struct oct_kv_layer){
+        .dtype_k = k_fp8 ? OCT_E4M3 : compute,
+        .dtype_v = v_fp8 ? OCT_E4M3 : compute,
+        .scale_k = plan->matmul_qk ? plan->matmul_qk_scales[1]
+                   : plan->k_cache ? plan->k_cache_scale
+                                   : 1,
+        .scale_v = plan->matmul_av ? plan->matmul_av_scales[1]
+                   : plan->v_cache ? plan->v_cache_scale
+                                   : 1,
+        .k_cache = rounding(plan->k_cache, plan->k_cache_scale),
+        .v_cache = rounding(plan->v_cache, plan->v_cache_scale),
+        .matmul_k = rounding(plan->matmul_qk, plan->matmul_qk_scales[1]),
+        .matmul_v = rounding(plan->matmul_av, plan->matmul_av_scales[1]),
+        .matmul_q = rounding(plan->matmul_qk, plan->matmul_qk_scales[0]),
+        .softmax = rounding(plan->softmax, plan->softmax_scale),
+        .matmul_p = rounding(plan->matmul_av, plan->matmul_av_scales[0]),
+        .full_scale = full_scale,
+    };
+}
+
+static struct oct_kv_shape shape_of(const struct oct_llama *llama, int block_size, int num_blocks) {
+    return (struct oct_kv_shape){llama->config.num_key_value_heads, llama->config.head_dim, block_size, num_blocks};
+}
+
+size_t oct_kv_cache_block_bytes(const struct oct_llama *llama, int block_size) {
+    struct oct_kv_shape shape = shape_of(llama, block_size, 1);
+    size_t bytes = 0;
+    for (int i = 0; i < llama->config.num_hidden_layers; i++) {
+        struct oct_kv_layer layer = layer_of(&llama->attention[i], llama->compute, llama->full_scale);
+        bytes += oct_kv_bytes(&shape, layer.dtype_k) + oct_kv_bytes(&shape, layer.dtype_v);
+    }
+    return bytes;
+}
+
+oct_status oct_kv_cache_open(const struct oct_llama *llama, int block_size, int num_blocks, struct oct_kv_cache **out, oct_error *err) {
+    OCT_CHECK(block_size > 0 && block_size % 32 == 0 && num_blocks > 0);
+    struct oct_kv_cache *cache = oct_alloc(1, sizeof *cache, "the KV cache");
+    cache->shape = shape_of(llama, block_size, num_blocks);
+    cache->num_layers = llama->config.num_hidden_layers;
+    cache->device = llama->device;
+    cache->layers = oct_alloc((size_t)cache->num_layers, sizeof *cache->layers, "the KV cache");
+    for (int i = 0; i < cache->num_layers; i++) {
+        struct oct_kv_layer *layer = &cache->layers[i];
+        *layer = layer_of(&llama->attention[i], llama->compute, llama->full_scale);
+        size_t k_bytes = oct_kv_bytes(&cache->shape, layer->dtype_k), v_bytes = oct_kv_bytes(&cache->shape, layer->dtype_v);
+        oct_status status = oct_device_alloc(llama->device, k_bytes, "KV blocks", &layer->k, err);
+        if (status == OCT_OK) status = oct_device_alloc(llama->device, v_bytes, "KV blocks", &layer->v, err);
+        if (status != OCT_OK) {
+            oct_kv_cache_close(cache);
+            return status;
+        }
+        cache->bytes += k_bytes + v_bytes;
+    }
+    *out = cache;
+    return OCT_OK;
+}
+
+void oct_kv_cache_close(struct oct_kv_cache *cache) {
+    if (!cache) return;
+    for (int i = 0; i < cache->num_layers; i++) {
+        struct oct_kv_layer *layer = &cache->layers[i];
+        oct_device_free(cache->device, layer->k);
+        oct_device_free(cache->device, layer->v);
+    }
+    free(cache->layers);
+    free(cache);
+}

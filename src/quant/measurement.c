@@ -1,0 +1,196 @@
+#include "quant/measurement.h"
+
+#include "base/memory.h"
+#include "numeric/bf16.h"
+#include "quant/node_file.h"
+#include "quant/python_json.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+// What INC measures of a module; `always`: its outputs too, whatever measure_exclude says.
+static const struct {
+    int num_inputs, num_outputs;
+    bool always;
+} ports[OCT_NUM_MODULES] = {
+    [OCT_QKV_PROJ] = {1, 1, false},  [OCT_O_PROJ] = {1, 2, true},   [OCT_MATMUL_QK] = {2, 1, false}, [OCT_SOFTMAX] = {1, 1, true},
+    [OCT_MATMUL_AV] = {2, 1, false}, [OCT_K_CACHE] = {1, 1, false}, [OCT_V_CACHE] = {1, 1, false},   [OCT_GATE_UP_PROJ] = {1, 1, false},
+    [OCT_DOWN_PROJ] = {1, 2, true},  [OCT_LM_HEAD] = {1, 1, false},
+};
+
+struct oct_measurement *oct_measurement_new(int num_layers) {
+    OCT_CHECK(num_layers >= 0);
+    struct oct_measurement *measurement = oct_alloc(1, sizeof *measurement, "a measurement");
+    measurement->num_layers = num_layers;
+    measurement->modules = oct_alloc((size_t)num_layers * OCT_NUM_MODULES + 1, sizeof *measurement->modules, "a measurement");
+    for (int i = 0; i < oct_module_count(num_layers); i++) {
+        int layer;
+        enum oct_module module = oct_module_at(num_layers, i, &layer);
+        *oct_measurement_at(measurement, module, layer) = (struct oct_module_measurement){
+            .inputs = {-1, -1, -1, -1},
+            .outputs = {-1, -1},
+            .num_inputs = ports[module].num_inputs,
+            .num_outputs = ports[module].num_outputs,
+            .weight = -1,
+        };
+    }
+    return measurement;
+}
+
+void oct_measurement_free(struct oct_measurement *measurement) {
+    if (!measurement) return;
+    free(measurement->modules);
+    free(measurement);
+}
+
+struct oct_module_measurement *oct_measurement_at(struct oct_measurement *measurement, enum oct_module module, int layer) {
+    if (module == OCT_LM_HEAD) return &measurement->modules[(size_t)measurement->num_layers * OCT_NUM_MODULES];
+    if ((unsigned)module >= OCT_NUM_MODULES || layer < 0 || layer >= measurement->num_layers) return NULL;
+    return &measurement->modules[(size_t)layer * OCT_NUM_MODULES + module];
+}
+
+static void see(void *context, enum oct_module module, int layer, enum oct_port port, float amax) {
+    struct oct_module_measurement *measured = oct_measurement_at(context, module, layer);
+    OCT_CHECK(measured);
+    bool output = port >= OCT_OUTPUT0;
+    int index = output ? port - OCT_OUTPUT0 : port - OCT_INPUT0;
+    OCT_CHECK(index < (output ? measured->num_outputs : measured->num_inputs));
+    float *max = output ? &measured->outputs[index] : &measured->inputs[index];
+    measured->seen = true;
+    if (amax > *max || isnan(amax)) *max = amax; // a NaN stays: no number is greater than it
+}
+
+struct oct_observer oct_measurement_observer(struct oct_measurement *measurement) {
+    return (struct oct_observer){.see = see, .context = measurement};
+}
+
+void oct_measurement_unify_kv(struct oct_measurement *measurement) {
+    static const struct { enum oct_module matmul, cache; } pairs[] = {{OCT_MATMUL_QK, OCT_K_CACHE}, {OCT_MATMUL_AV, OCT_V_CACHE}};
+    for (int layer = 0; layer < measurement->num_layers; layer++)
+        for (int i = 0; i < 2; i++) {
+            struct oct_module_measurement *matmul = oct_measurement_at(measurement, pairs[i].matmul, layer);
+            const struct oct_module_measurement *cache = oct_measurement_at(measurement, pairs[i].cache, layer);
+            if (matmul->seen && cache->seen) matmul->inputs[1] = cache->inputs[0];
+        }
+}
+
+// A (1, 1) array. A port that was never seen is 0, where INC's observers start: so is the second output of a row-parallel linear, the
+// sum over ranks, when there is one rank (INC on one card writes uninitialised memory there).
+static struct oct_value *state(struct oct_tree *tree, float max) {
+    float value = max < 0 ? 0 : oct_bf16_round(max);
+    return oct_tree_array(tree, 2, (size_t[]){1, 1}, &value);
+}
+
+static struct oct_value *states(struct oct_tree *tree, const float *maxima, int n) {
+    struct oct_value *list = oct_tree_value(tree, OCT_VALUE_LIST);
+    for (int i = 0; i < n; i++) oct_value_append(tree, list, state(tree, maxima[i]));
+    return list;
+}
+
+static struct oct_value *node_of(struct oct_tree *tree, const struct oct_module_measurement *measured, bool outputs) {
+    struct oct_value *node = oct_tree_value(tree, OCT_VALUE_DICT);
+    oct_dict_set(tree, node, oct_tree_key(tree, "inputs"), states(tree, measured->inputs, measured->num_inputs));
+    if (outputs) oct_dict_set(tree, node, oct_tree_key(tree, "outputs"), states(tree, measured->outputs, measured->num_outputs));
+    if (!(measured->weight < 0)) {
+        struct oct_value *params = oct_tree_value(tree, OCT_VALUE_DICT);
+        oct_dict_set(tree, params, oct_tree_key(tree, "weight"), state(tree, measured->weight));
+        oct_dict_set(tree, node, oct_tree_key(tree, "params"), params);
+    }
+    return node;
+}
+
+static oct_status write_module_list(const struct oct_quant_config *config, const struct oct_value *names, oct_error *err) {
+    char *path = oct_quant_config_file(config, "", config->rank, config->world_size, "_mod_list.json");
+    oct_status status = oct_python_json_write(path, names, err);
+    free(path);
+    return status;
+}
+
+oct_status oct_measurement_write(const struct oct_measurement *measurement, const struct oct_quant_config *config, int num_samples,
+                                 oct_error *err) {
+    struct oct_tree tree = {0};
+    struct oct_value *nodes, *names = oct_tree_value(&tree, OCT_VALUE_LIST);
+    struct oct_value *root = oct_node_file_new(&tree, num_samples, config->rank, "DynamicRange", &nodes);
+    for (int i = 0; i < oct_module_count(measurement->num_layers); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(measurement->num_layers, i, &layer);
+        if (!oct_quant_config_selects(config, module, layer)) continue;
+        struct oct_value *key = oct_tree_string(&tree, oct_module_name(module, layer, name, sizeof name));
+        oct_value_append(&tree, names, key);
+        const struct oct_module_measurement *measured = oct_measurement_at((struct oct_measurement *)measurement, module, layer);
+        bool outputs = ports[module].always || (config->measure_outputs && !(measured->outputs[0] < 0));
+        if (measured->seen) oct_dict_set(&tree, nodes, key, node_of(&tree, measured, outputs));
+    }
+    char *stem = oct_quant_config_file(config, "", config->rank, config->world_size, "");
+    oct_status status = oct_node_file_write(stem, root, err);
+    if (status == OCT_OK) status = write_module_list(config, names, err);
+    free(stem);
+    oct_tree_free(&tree);
+    return status;
+}
+
+// The maximum over an array, as INC takes it: a per-channel measurement counts as its largest channel. NaN wins.
+static oct_status read_state(const char *path, const char *name, const char *field, const struct oct_value *array, float *out,
+                             oct_error *err) {
+    size_t n = oct_value_is_numbers(array) ? oct_array_size(array) : 0;
+    if (!n) return oct_fail(err, OCT_CORRUPT, "%s: %s.%s: an array of numbers expected, none found", path, name, field);
+    double max = oct_array_at(array, 0);
+    for (size_t i = 1; i < n && !isnan(max); i++) {
+        double value = oct_array_at(array, i);
+        if (value > max || isnan(value)) max = value;
+    }
+    if (max < 0) return oct_fail(err, OCT_CORRUPT, "%s: %s.%s: a maximum of absolute values expected, %g found", path, name, field, max);
+    *out = (float)max;
+    return OCT_OK;
+}
+
+static oct_status read_states(const char *path, const char *name, const char *field, const struct oct_value *node, float *maxima, int n,
+                              oct_error *err) {
+    const struct oct_value *list = oct_node_list(node, field);
+    for (int i = 0; list && i < n && (size_t)i < list->count; i++) OCT_TRY(read_state(path, name, field, list->items[i], &maxima[i], err));
+    return OCT_OK;
+}
+
+static oct_status read_node(const char *path, const char *name, const struct oct_value *node, struct oct_module_measurement *measured,
+                            oct_error *err) {
+    if (node->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: %s: a dict expected", path, name);
+    OCT_TRY(read_states(path, name, "inputs", node, measured->inputs, measured->num_inputs, err));
+    OCT_TRY(read_states(path, name, "outputs", node, measured->outputs, measured->num_outputs, err));
+    const struct oct_value *weight = oct_dict_get(oct_dict_get(node, "params"), "weight");
+    if (weight) OCT_TRY(read_state(path, name, "params.weight", weight, &measured->weight, err));
+    measured->seen = true;
+    return OCT_OK;
+}
+
+static oct_status read_nodes(const char *path, const struct oct_value *nodes, struct oct_measurement *measurement, oct_error *err) {
+    for (int i = 0; i < oct_module_count(measurement->num_layers); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(measurement->num_layers, i, &layer);
+        oct_module_name(module, layer, name, sizeof name);
+        const struct oct_value *node = oct_dict_get(nodes, name);
+        if (node) OCT_TRY(read_node(path, name, node, oct_measurement_at(measurement, module, layer), err));
+    }
+    return OCT_OK;
+}
+
+oct_status oct_measurement_read(const struct oct_quant_config *config, int num_layers, struct oct_measurement **out, oct_error *err) {
+    char *path = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
+    struct oct_tree tree = {0};
+    struct oct_value *nodes;
+    struct oct_measurement *measurement = oct_measurement_new(num_layers);
+    oct_status status = oct_node_file_read(path, &tree, &nodes, err);
+    if (status == OCT_NOT_FOUND)
+        status = oct_fail(err, OCT_NOT_FOUND, "%s: no measurement found; `octavo calibrate` with a configuration of mode MEASURE makes it",
+                          path);
+    if (status == OCT_OK) status = read_nodes(path, nodes, measurement, err);
+    oct_tree_free(&tree);
+    free(path);
+    if (status != OCT_OK) {
+        oct_measurement_free(measurement);
+        return status;
+    }
+    *out = measurement;
+    return OCT_OK;
+}

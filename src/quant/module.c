@@ -1,0 +1,35 @@
+#include "quant/module.h"
+
+#include <stdio.h>
+
+static const struct {
+    const char *class_name, *suffix; // of the qualified name, below model.layers.N.
+    bool linear;
+} modules[OCT_NUM_MODULES] = {
+    [OCT_QKV_PROJ] = {"QKVParallelLinear", "self_attn.qkv_proj", true},
+    [OCT_O_PROJ] = {"RowParallelLinear", "self_attn.o_proj", true},
+    [OCT_MATMUL_QK] = {"Matmul", "self_attn.attn.impl.matmul_qk", false},
+    [OCT_SOFTMAX] = {"Softmax", "self_attn.attn.impl.softmax", false},
+    [OCT_MATMUL_AV] = {"Matmul", "self_attn.attn.impl.matmul_av", false},
+    [OCT_K_CACHE] = {"VLLMKVCache", "self_attn.attn.impl.k_cache", false},
+    [OCT_V_CACHE] = {"VLLMKVCache", "self_attn.attn.impl.v_cache", false},
+    [OCT_GATE_UP_PROJ] = {"MergedColumnParallelLinear", "mlp.gate_up_proj", true},
+    [OCT_DOWN_PROJ] = {"RowParallelLinear", "mlp.down_proj", true},
+    [OCT_LM_HEAD] = {"ParallelLMHead", "lm_head", true},
+};
+
+const char *oct_module_class(enum oct_module module) {
+    return modules[module].class_name;
+}
+
+bool oct_module_is_linear(enum oct_module module) {
+    return modules[module].linear;
+}
+
+const char *oct_module_name(enum oct_module module, int layer, char *name, size_t size) {
+    if (module == OCT_LM_HEAD)
+        snprintf(name, size, "%s", modules[module].suffix);
+    else
+        snprintf(name, size, "model.layers.%d.%s", layer, modules[module].suffix);
+    return name;
+}

@@ -1,0 +1,12 @@
+// python_json.h: JSON exactly as Python's json.dump(value, indent=4) writes it, which is what INC and its scripts exchange. It has what
+// standard JSON lacks (Infinity, NaN) and numbers in the shortest form that reads back as the same double.
+#pragma once
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "quant/value.h"
+
+void oct_python_json(const struct oct_value *value, struct oct_buffer *out); // no newline at the end, as Python
+oct_status oct_python_json_write(const char *path, const struct oct_value *value, oct_error *err);
+// repr() of a Python float: "0.1", "1e-05", "482.0", "inf".
+void oct_python_repr(double value, struct oct_buffer *out);

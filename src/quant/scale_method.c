@@ -1,0 +1,129 @@
+#include "quant/scale_method.h"
+
+#include "numeric/bf16.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+// The scales that a card can apply for free are 2^(k * exponent_step) within a range.
+static const struct {
+    const char *name;
+    float full_scale;
+    int min_exponent, max_exponent, exponent_step;
+} profiles[] = {
+    [OCT_GAUDI2] = {"gaudi2", 240, -8, 4, 4},
+    [OCT_GAUDI3] = {"gaudi3", 448, -55, 7, 1},
+};
+
+const char *oct_profile_name(enum oct_profile profile) {
+    return profiles[profile].name;
+}
+
+oct_status oct_profile_parse(const char *name, enum oct_profile *out, oct_error *err) {
+    for (int i = 0; i < 2; i++) {
+        if (strcasecmp(name, profiles[i].name) != 0) continue;
+        *out = (enum oct_profile)i;
+        return OCT_OK;
+    }
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "profile: gaudi2 or gaudi3 expected, \"%s\" found", name);
+}
+
+float oct_profile_full_scale(enum oct_profile profile) {
+    return profiles[profile].full_scale;
+}
+
+int oct_profile_hw_scales(enum oct_profile profile, float *scales) {
+    int n = 0;
+    for (int e = profiles[profile].max_exponent; e >= profiles[profile].min_exponent; e -= profiles[profile].exponent_step)
+        scales[n++] = ldexpf(1, e);
+    return n;
+}
+
+#define WEIGHT(rounding_)                                                                                                                  \
+    { .rounding = (rounding_), .backoff = 0.5 }
+#define ROWS(rounding_)                                                                                                                    \
+    { .rounding = (rounding_), .backoff = 0.5, .per_channel = true }
+#define SEARCH(rounding_, per_channel_)                                                                                                    \
+    { .rounding = (rounding_), .backoff = 0.5, .per_channel = (per_channel_), .value = OCT_SCALE_OPT }
+#define ACTIVATION(rounding_)                                                                                                              \
+    { .rounding = (rounding_), .backoff = 0.25 }
+#define TOKENS(rounding_)                                                                                                                  \
+    { .rounding = (rounding_), .backoff = 0.5, .per_channel = true }
+#define FIXED(rounding_)                                                                                                                   \
+    { .rounding = (rounding_), .backoff = 1, .value = OCT_SCALE_FIXED }
+
+const struct oct_scale_method oct_scale_methods[OCT_NUM_SCALE_METHODS] = {
+    {"UNIT_SCALE", FIXED(OCT_ROUND_UNIT), FIXED(OCT_ROUND_UNIT)},
+    {"HW_ALIGNED_SINGLE_SCALE", FIXED(OCT_ROUND_HW_ALIGNED_FIXED), FIXED(OCT_ROUND_HW_ALIGNED_FIXED)},
+    {"MAXABS_HW", WEIGHT(OCT_ROUND_HW_ALIGNED), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"MAXABS_POW2", WEIGHT(OCT_ROUND_POW2), ACTIVATION(OCT_ROUND_POW2)},
+    {"ACT_MAXABS_HW_WEIGHTS_PCS_MAXABS_POW2", ROWS(OCT_ROUND_POW2), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"ACT_MAXABS_HW_WEIGHTS_PCS_OPT_POW2", SEARCH(OCT_ROUND_POW2, true), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2", ROWS(OCT_ROUND_POW2), ACTIVATION(OCT_ROUND_POW2)},
+    {"ACT_MAXABS_POW2_WEIGHTS_PCS_OPT_POW2", SEARCH(OCT_ROUND_POW2, true), ACTIVATION(OCT_ROUND_POW2)},
+    {"MAXABS_HW_OPT_WEIGHT", SEARCH(OCT_ROUND_HW_ALIGNED, false), ACTIVATION(OCT_ROUND_HW_ALIGNED)},
+    {"MAXABS_POW2_OPT_WEIGHT", SEARCH(OCT_ROUND_POW2, false), ACTIVATION(OCT_ROUND_POW2)},
+    {"MAXABS_ARBITRARY", WEIGHT(OCT_ROUND_IDENTITY), ACTIVATION(OCT_ROUND_IDENTITY)},
+    {"ACT_MAXABS_PCS_POW2_WEIGHT_MAXABS_PTS_POW2_HW", WEIGHT(OCT_ROUND_HW_ALIGNED), TOKENS(OCT_ROUND_POW2)},
+    {"MAXABS_PCS_POW2", ROWS(OCT_ROUND_POW2), TOKENS(OCT_ROUND_POW2)},
+};
+
+const struct oct_scale_method *oct_scale_method_find(const char *name) {
+    for (size_t i = 0; i < OCT_NUM_SCALE_METHODS; i++)
+        if (!strcmp(name, oct_scale_methods[i].name)) return &oct_scale_methods[i];
+    return NULL;
+}
+
+static float bf16_log2(float x) {
+    return oct_bf16_round((float)log2(x));
+}
+
+static float bf16_exp2(float exponent) {
+    return oct_bf16_round(exp2f(exponent)); // below 2^-133 bf16 has only zero
+}
+
+// log2 is rounded to bf16 before ceil, as on the cards: a scale a little above 2^k becomes 2^k where bf16 cannot tell the logarithms
+// apart. Zero, infinity and NaN pass through.
+static float round_up_to_pow2(float scale) {
+    return bf16_exp2(ceilf(bf16_log2(scale)));
+}
+
+static float round_up_to_hw_aligned(float scale, enum oct_profile profile) {
+    if (isnan(scale)) return scale;
+    float step = (float)profiles[profile].exponent_step;
+    float exponent = ceilf(bf16_log2(round_up_to_pow2(scale)) / step) * step;
+    return bf16_exp2(fminf(fmaxf(exponent, (float)profiles[profile].min_exponent), (float)profiles[profile].max_exponent));
+}
+
+float oct_scale_round(const struct oct_scale_rule *rule, float scale) {
+    switch (rule->rounding) {
+    case OCT_ROUND_IDENTITY:
+        return scale;
+    case OCT_ROUND_POW2:
+        return round_up_to_pow2(scale);
+    case OCT_ROUND_HW_ALIGNED:
+        return round_up_to_hw_aligned(scale, rule->profile);
+    case OCT_ROUND_HW_ALIGNED_FIXED:
+        return ldexpf(1, profiles[rule->profile].max_exponent);
+    case OCT_ROUND_UNIT:
+        return 1;
+    }
+    OCT_CHECK(!"a rounding rule");
+}
+
+float oct_scale(const struct oct_scale_rule *rule, float amax) {
+    float reciprocal = oct_bf16_round((float)(1 / (profiles[rule->profile].full_scale * rule->backoff)));
+    float scale = oct_bf16_round(oct_bf16_round(amax) * reciprocal);
+    if (rule->per_channel && scale < 0x1p-126f) scale = 0x1p-126f; // a channel of zeros
+    return oct_scale_round(rule, scale);
+}
+
+bool oct_scale_is_usable(float scale) {
+    return scale > 0 && isfinite(scale) && isfinite(oct_inv_scale(scale));
+}
+
+float oct_inv_scale(float scale) {
+    return oct_bf16_round(1 / scale);
+}

@@ -1,0 +1,47 @@
+// bpe.h: byte-pair encoding of one word: initial symbols, then the merges of lowest rank first (spec tokenizers, 5).
+#pragma once
+
+#include "base/error.h"
+#include "text/tokenizer.h"
+#include "text/vocabulary.h"
+
+#include <stdatomic.h>
+
+struct oct_merge {
+    uint64_t pair; // left id << 32 | right id; UINT64_MAX: free slot
+    uint32_t rank;
+    int32_t merged; // id of the joined token
+};
+
+struct oct_bpe {
+    struct oct_token_table pieces; // what a word is made of: raw bytes of a byte-level vocabulary, else the tokens' own text
+    struct oct_merge *merges;      // (num_slots) open-addressing hash table; owned
+    size_t num_slots;              // a power of two, 0 while there are no merges
+    int32_t symbols[256];          // initial symbol of a byte (byte-level) or of an ASCII character; -1: none
+    int32_t fallback[256];         // <0xXX> of a byte; -1: none
+    int32_t unknown;               // id for what has no symbol; -1: it is dropped
+    bool byte_level, byte_fallback, fuse_unknown, ignore_merges;
+    bool breaks_before_space; // no merge joins anything to a following U+2581: a text may be cut before each that follows another character
+    _Atomic unsigned char *whole; // (pieces.size) memo: 1 once the word that equals this piece is known to encode to it alone
+};
+
+// Scratch of one encode call. Zero-initialise.
+struct oct_bpe_scratch {
+    struct oct_bpe_symbol *symbols; // (symbol_capacity)
+    struct oct_bpe_candidate *heap; // (heap_capacity)
+    size_t symbol_capacity, heap_capacity, heap_count;
+};
+
+void oct_bpe_init(struct oct_bpe *bpe);
+// Call after all pieces stand in bpe->pieces and the flags are set: fills symbols and fallback.
+void oct_bpe_index_pieces(struct oct_bpe *bpe);
+void oct_bpe_reserve_merges(struct oct_bpe *bpe, size_t count);
+// A pair given twice has its last rank.
+void oct_bpe_add_merge(struct oct_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t merged);
+// Call last.
+void oct_bpe_finish(struct oct_bpe *bpe);
+void oct_bpe_free(struct oct_bpe *bpe);
+
+// Appends the ids of one word, `length` bytes of valid UTF-8 (any bytes where byte_level).
+void oct_bpe_encode(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t length, struct oct_ids *ids);
+void oct_bpe_scratch_free(struct oct_bpe_scratch *scratch);

@@ -1,0 +1,254 @@
+// The pipeline of encoding: added tokens are cut out of the text, the rest is normalized, cut again, split into words, and each word
+// becomes ids. Decoding is in detokenizer.c.
+#include "text/tokenizer.h"
+
+#include "base/memory.h"
+#include "text/tokenizer_parts.h"
+#include "text/unicode.h"
+
+#include <stdlib.h>
+
+void oct_ids_append(struct oct_ids *ids, int32_t id) {
+    if (ids->count == ids->capacity) {
+        ids->capacity = 2 * ids->capacity + 16;
+        ids->data = oct_resize(ids->data, ids->capacity, sizeof *ids->data, "token ids");
+    }
+    ids->data[ids->count++] = id;
+}
+
+struct oct_tokenizer *oct_tokenizer_new(void) {
+    struct oct_tokenizer *tokenizer = oct_alloc(1, sizeof *tokenizer, "a tokenizer");
+    oct_bpe_init(&tokenizer->bpe);
+    tokenizer->eos_id = -1;
+    return tokenizer;
+}
+
+void oct_tokenizer_free(struct oct_tokenizer *tokenizer) {
+    if (!tokenizer) return;
+    oct_token_table_free(&tokenizer->tokens);
+    for (size_t i = 0; i < tokenizer->num_added; i++) free(tokenizer->added[i].content);
+    free(tokenizer->added);
+    oct_token_trie_free(&tokenizer->raw_tokens);
+    oct_token_trie_free(&tokenizer->normalized_tokens);
+    oct_normalizer_free(&tokenizer->normalizer);
+    oct_pretokenizer_free(&tokenizer->pretokenizer);
+    oct_bpe_free(&tokenizer->bpe);
+    free(tokenizer->prefix.data);
+    free(tokenizer->suffix.data);
+    oct_detokenizer_free(&tokenizer->detokenizer);
+    free(tokenizer->special);
+    free(tokenizer->bos);
+    free(tokenizer->eos);
+    free(tokenizer);
+}
+
+void oct_tokenizer_add_token(struct oct_tokenizer *tokenizer, struct oct_added_token token) {
+    size_t length;
+    token.content = oct_strndup(token.content, token.length);
+    if (!oct_token_table_text(&tokenizer->tokens, token.id, &length)) {
+        oct_token_table_add(&tokenizer->tokens, token.id, token.content, token.length);
+    }
+    tokenizer->added = oct_resize(tokenizer->added, tokenizer->num_added + 1, sizeof token, "added tokens");
+    tokenizer->added[tokenizer->num_added++] = token;
+}
+
+void oct_tokenizer_set_text(char **which, const char *text, size_t length) {
+    free(*which);
+    *which = text ? oct_strndup(text, length) : NULL;
+}
+
+void oct_tokenizer_index_model(struct oct_tokenizer *tokenizer) {
+    struct oct_bpe *bpe = &tokenizer->bpe;
+    char *bytes = oct_alloc(tokenizer->tokens.longest + 1, 1, "a token");
+    oct_token_table_reserve(&bpe->pieces, tokenizer->tokens.count);
+    for (int32_t id = 0; (size_t)id < tokenizer->tokens.size; id++) {
+        size_t length;
+        const char *text = oct_token_table_text(&tokenizer->tokens, id, &length);
+        if (!text) continue;
+        if (bpe->byte_level) {
+            length = oct_bytes_of_token(text, length, bytes);
+            if (length == SIZE_MAX) continue;
+            text = bytes;
+        }
+        oct_token_table_add(&bpe->pieces, id, text, length);
+    }
+    free(bytes);
+    oct_bpe_index_pieces(bpe);
+}
+
+oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *name, const char *left, size_t left_length,
+                                   const char *right, size_t right_length, uint32_t rank, oct_error *err) {
+    const struct oct_token_table *tokens = &tokenizer->tokens;
+    char near[256], *joined = near;
+    if (left_length + right_length > sizeof near) joined = oct_alloc(left_length + right_length, 1, "a merge");
+    memcpy(joined, left, left_length);
+    memcpy(joined + left_length, right, right_length);
+    int32_t left_id = oct_token_table_find(tokens, left, left_length), right_id = oct_token_table_find(tokens, right, right_length);
+    int32_t merged = oct_token_table_find(tokens, joined, left_length + right_length);
+    if (joined != near) free(joined);
+    if (left_id < 0 || right_id < 0 || merged < 0) {
+        return oct_fail(err, OCT_CORRUPT, "%s: merge %u, \"%.*s %.*s\": its parts and their union must be in the vocabulary", name,
+                        (unsigned)rank, (int)(left_length < 100 ? left_length : 100), left, (int)(right_length < 100 ? right_length : 100),
+                        right);
+    }
+    oct_bpe_add_merge(&tokenizer->bpe, left_id, right_id, rank, merged);
+    return OCT_OK;
+}
+
+void oct_tokenizer_finish(struct oct_tokenizer *tokenizer) {
+    struct oct_marked_text normal = {0}, scratch = {0};
+    tokenizer->special = oct_alloc(tokenizer->tokens.size + 1, 1, "special tokens");
+    for (size_t i = 0; i < tokenizer->num_added; i++) {
+        const struct oct_added_token *token = &tokenizer->added[i];
+        if (token->special) tokenizer->special[token->id] = 1;
+        if (!token->normalized) {
+            oct_token_trie_add(&tokenizer->raw_tokens, token->content, token->length, (int32_t)i);
+            continue;
+        }
+        struct oct_span content = {.text = token->content, .length = token->length};
+        content = oct_normalize(&tokenizer->normalizer, content, &normal, &scratch);
+        oct_token_trie_add(&tokenizer->normalized_tokens, content.text, content.length, (int32_t)i);
+    }
+    oct_marked_free(&normal);
+    oct_marked_free(&scratch);
+    oct_bpe_finish(&tokenizer->bpe);
+    oct_detokenizer_prepare(&tokenizer->detokenizer, &tokenizer->tokens);
+}
+
+size_t oct_tokenizer_vocab_size(const struct oct_tokenizer *tokenizer) {
+    return tokenizer->tokens.size;
+}
+
+const char *oct_tokenizer_token(const struct oct_tokenizer *tokenizer, int32_t id, size_t *length) {
+    return oct_token_table_text(&tokenizer->tokens, id, length);
+}
+
+int32_t oct_tokenizer_token_id(const struct oct_tokenizer *tokenizer, const char *token, size_t length) {
+    return oct_token_table_find(&tokenizer->tokens, token, length);
+}
+
+bool oct_tokenizer_is_special(const struct oct_tokenizer *tokenizer, int32_t id) {
+    return id >= 0 && (size_t)id < tokenizer->tokens.size && tokenizer->special[id];
+}
+
+const char *oct_tokenizer_bos(const struct oct_tokenizer *tokenizer) {
+    return tokenizer->bos;
+}
+
+const char *oct_tokenizer_eos(const struct oct_tokenizer *tokenizer) {
+    return tokenizer->eos;
+}
+
+int32_t oct_tokenizer_eos_id(const struct oct_tokenizer *tokenizer) {
+    return tokenizer->eos_id;
+}
+
+// One encode call.
+struct encoding {
+    const struct oct_tokenizer *tokenizer;
+    bool plain;
+    struct oct_bpe_scratch scratch;
+    struct oct_marked_text normal, other; // memory of the normalizer
+    struct oct_ids *ids;
+};
+
+static void encode_word(void *context, const char *word, size_t length) {
+    struct encoding *encoding = context;
+    oct_bpe_encode(&encoding->tokenizer->bpe, &encoding->scratch, word, length, encoding->ids);
+}
+
+static void encode_words(struct encoding *encoding, struct oct_span text, bool at_start) {
+    oct_pretokenize(&encoding->tokenizer->pretokenizer, text.text, text.length, at_start, encode_word, encoding);
+}
+
+static void encode_normalized(struct encoding *encoding, struct oct_span text, bool at_start) {
+    const struct oct_tokenizer *tokenizer = encoding->tokenizer;
+    struct oct_token_search search = {&tokenizer->normalized_tokens, tokenizer->added, text, encoding->plain, 0, 0};
+    struct oct_token_match match;
+    size_t at = 0;
+    while (tokenizer->normalized_tokens.count && oct_token_search_next(&search, &match)) {
+        if (match.start > at) encode_words(encoding, oct_subspan(text, at, match.start), at_start && at == 0);
+        oct_ids_append(encoding->ids, tokenizer->added[match.token].id);
+        at = match.end;
+    }
+    if (at < text.length) encode_words(encoding, oct_subspan(text, at, text.length), at_start && at == 0);
+}
+
+static void encode_piece(struct encoding *encoding, struct oct_span piece, bool at_start) {
+    encode_normalized(encoding, oct_normalize(&encoding->tokenizer->normalizer, piece, &encoding->normal, &encoding->other), at_start);
+}
+
+static void encode_valid(struct encoding *encoding, struct oct_span text) {
+    const struct oct_tokenizer *tokenizer = encoding->tokenizer;
+    struct oct_token_search search = {&tokenizer->raw_tokens, tokenizer->added, text, encoding->plain, 0, 0};
+    struct oct_token_match match;
+    size_t at = 0;
+    while (tokenizer->raw_tokens.count && oct_token_search_next(&search, &match)) {
+        if (match.start > at) encode_piece(encoding, oct_subspan(text, at, match.start), at == 0);
+        oct_ids_append(encoding->ids, tokenizer->added[match.token].id);
+        at = match.end;
+    }
+    if (at < text.length) encode_piece(encoding, oct_subspan(text, at, text.length), at == 0);
+}
+
+// Each maximal bad part becomes U+FFFD.
+static void repair(struct oct_span text, struct oct_marked_text *out) {
+    uint32_t code;
+    bool incomplete;
+    out->has_marks = text.marks != NULL;
+    for (size_t i = 0, n; i < text.length; i += n) {
+        n = oct_utf8_decode(text.text + i, text.length - i, &code);
+        if (n) {
+            oct_marked_append(out, oct_subspan(text, i, i + n));
+        } else {
+            n = oct_utf8_bad_part(text.text + i, text.length - i, &incomplete);
+            oct_marked_append_text(out, OCT_REPLACEMENT, 3, oct_span_is_marked(oct_subspan(text, i, i + n)));
+        }
+    }
+}
+
+void oct_encode_marked(const struct oct_tokenizer *tokenizer, struct oct_span text, int flags, struct oct_ids *ids) {
+    struct encoding encoding = {.tokenizer = tokenizer, .plain = flags & OCT_ENCODE_PLAIN, .ids = ids};
+    struct oct_marked_text repaired = {0};
+    if (!oct_utf8_valid(text.text, text.length)) {
+        repair(text, &repaired);
+        text = oct_marked_span(&repaired);
+    }
+    bool around = flags & OCT_ENCODE_ADD_SPECIAL;
+    for (size_t i = 0; around && i < tokenizer->prefix.count; i++) oct_ids_append(ids, tokenizer->prefix.data[i]);
+    encode_valid(&encoding, text);
+    for (size_t i = 0; around && i < tokenizer->suffix.count; i++) oct_ids_append(ids, tokenizer->suffix.data[i]);
+    oct_marked_free(&repaired);
+    oct_marked_free(&encoding.normal);
+    oct_marked_free(&encoding.other);
+    oct_bpe_scratch_free(&encoding.scratch);
+}
+
+void oct_encode(const struct oct_tokenizer *tokenizer, const char *text, size_t length, int flags, struct oct_ids *ids) {
+    oct_encode_marked(tokenizer, (struct oct_span){.text = text, .length = length}, flags, ids);
+}
+
+void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special_tokens,
+                struct oct_buffer *text) {
+    struct oct_decode_stream stream = {.skip_special_tokens = skip_special_tokens};
+    for (size_t i = 0; i < count; i++) {
+        if (skip_special_tokens && oct_tokenizer_is_special(tokenizer, ids[i])) continue;
+        oct_detokenizer_push(&tokenizer->detokenizer, &stream, ids[i], true, text);
+    }
+    oct_detokenizer_flush(&tokenizer->detokenizer, &stream, text);
+    oct_decode_stream_free(&stream);
+}
+
+void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text) {
+    if (stream->skip_special_tokens && oct_tokenizer_is_special(tokenizer, id)) return;
+    oct_detokenizer_push(&tokenizer->detokenizer, stream, id, false, text);
+}
+
+void oct_decode_stream_flush(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, struct oct_buffer *text) {
+    oct_detokenizer_flush(&tokenizer->detokenizer, stream, text);
+}
+
+void oct_decode_stream_free(struct oct_decode_stream *stream) {
+    oct_buffer_free(&stream->held);
+    *stream = (struct oct_decode_stream){0};
+}

@@ -1,0 +1,512 @@
+"""The program from outside: help, errors and exit statuses, and what each subcommand prints and writes.
+
+Everything runs on a small random model of the golden data, but for the tests that need a real one: those use SmolLM2 where it lies in
+the user's cache, and skip elsewhere.
+"""
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("OCTAVO_PROGRAM", str(ROOT / "build" / "octavo"))
+GOLDEN = Path(os.environ.get("OCTAVO_GOLDEN", ROOT / "tests" / "golden"))
+REFERENCE = Path(os.environ.get("OCTAVO_REFERENCE", ROOT.parent / "shared" / "golden"))
+TINY = str(GOLDEN / "model" / "models" / "tiny_gguf" / "model.gguf")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo"
+needs_smollm2 = pytest.mark.skipif(not list(CACHE.glob("SmolLM2*.gguf")), reason="the default model is not in the cache (make model)")
+COMMANDS = ["serve", "chat", "generate", "calibrate", "eval", "inspect"]
+CHAT_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
+
+
+def environment(**changes):
+    env = {k: v for k, v in os.environ.items() if k not in ("QUANT_CONFIG", "VLLM_API_KEY", "OCTAVO_SHARE")}
+    return env | changes
+
+
+def octavo(*args, stdin="", env=None, timeout=120):
+    return subprocess.run([PROGRAM, *map(str, args)], input=stdin, capture_output=True, text=True, errors="replace",
+                          env=env or environment(), timeout=timeout)
+
+
+def succeeds(*args, **options):
+    result = octavo(*args, **options)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def fails(status, message, *args, **options):
+    result = octavo(*args, **options)
+    assert result.returncode == status, (result.returncode, result.stderr)
+    assert message in result.stderr, result.stderr
+    assert result.stderr.count("\n") == 1, "an error is one line"
+    return result
+
+
+# --- help and the command line --------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command():
+    out = succeeds("--help").stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in out
+    assert succeeds("help").stdout == out
+
+
+def test_version_is_one_line():
+    assert succeeds("--version").stdout.startswith("octavo 0.")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_starts_with_its_usage_and_fits_the_screen(command):
+    out = succeeds(command, "--help").stdout
+    assert out.startswith(f"Usage: octavo {command} MODEL")
+    assert max(map(len, out.splitlines())) <= 120
+    assert succeeds("help", command).stdout == out
+
+
+def test_help_can_be_narrowed_to_a_word():
+    out = succeeds("serve", "--help=max-model").stdout
+    assert "--max-model-len" in out and "--port" not in out
+
+
+def test_without_a_command_usage_goes_to_standard_error():
+    result = octavo()
+    assert result.returncode == 2 and result.stdout == "" and "Usage: octavo" in result.stderr
+
+
+def test_a_mistyped_command_gets_a_suggestion():
+    fails(2, 'unknown command "sreve"; did you mean "serve"?', "sreve")
+    fails(2, '"octavo --help" lists the commands', "xyzzyxyzzy")
+
+
+def test_a_mistyped_flag_gets_a_suggestion():
+    fails(2, "unknown flag --max-modle-len; did you mean --max-model-len?", "generate", TINY, "--max-modle-len", "5")
+
+
+@pytest.mark.parametrize("args, message", [
+    (["generate"], "MODEL is missing"),
+    (["generate", TINY, "extra"], '"extra" was not expected'),
+    (["generate", TINY, "-p"], "--prompt: a value expected, nothing found"),
+    (["generate", TINY, "-p", "a", "-n", "many"], '--max-tokens: a count such as 512, 8k or 8K expected, "many" found'),
+    (["generate", TINY, "-p", "a", "--temperature", "-1"], "--temperature: 0 to 100 expected, -1 found"),
+    (["generate", TINY, "-p", "a", "--top-p", "1.5"], "--top-p: 0 to 1 expected, 1.5 found"),
+    (["generate", TINY, "-p", "a", "--dtype", "int8"], '--dtype: one of auto|bfloat16|float32 expected, "int8" found'),
+    (["generate", TINY, "-p", "a", "--block-size", "33"], "--block-size: a multiple of 32 expected, 33 found"),
+    (["generate", TINY, "-p", "a", "--file", "b"], "--prompt and --file: one of them expected, both found"),
+    (["serve", TINY, "--port", "65536"], "--port: 0 to 65535 expected, 65536 found"),
+    (["calibrate", TINY], "--output DIR is missing"),
+    (["calibrate", TINY, "--output", "x", "--device", "gaudi4"], '--device: one of gaudi2|gaudi3 expected, "gaudi4" found'),
+])
+def test_a_wrong_command_line_is_status_2(args, message):
+    fails(2, message, *args)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    for command in ["generate", "eval", "inspect", "serve"]:
+        fails(1, "missing.gguf", command, tmp_path / "missing.gguf", *(["-p", "a"] if command == "generate" else []))
+
+
+def test_a_damaged_model_is_an_error(tmp_path):
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(Path(TINY).read_bytes()[:5000])
+    fails(1, "damaged.gguf", "generate", damaged, "-p", "a")
+
+
+def test_more_ranks_than_one_are_refused_under_both_spellings():
+    for flag in ["--tensor-parallel-size", "--tensor_paralel_size", "-tp"]:
+        fails(1, "--tensor-parallel-size: 1 expected, 2 found", "generate", TINY, "-p", "a", flag, "2")
+
+
+def test_quantization_without_a_configuration_says_what_to_do():
+    fails(2, "octavo calibrate", "generate", TINY, "-p", "a", "--quantization", "inc")
+
+
+# --- generate -------------------------------------------------------------------------------------------------------------------------
+
+
+def generate(*args, prompt="once upon", **options):
+    return succeeds("generate", TINY, "-p", prompt, *args, **options)
+
+
+def test_greedy_text_is_the_same_every_time():
+    assert generate("-n", 20).stdout == generate("-n", 20).stdout
+
+
+def test_a_seed_makes_sampling_reproducible():
+    sampled = ["-n", 30, "--temperature", 1.5, "--ignore-eos"]
+    first = generate(*sampled, "--seed", 7).stdout
+    assert generate(*sampled, "--seed", 7).stdout == first
+    assert generate(*sampled, "--seed", 8).stdout != first
+
+
+def test_the_number_of_tokens_is_limited_and_told_on_standard_error():
+    result = generate("-n", 5, "--ignore-eos")
+    assert result.stderr.startswith("5 tokens, ")
+    assert result.stdout.endswith("\n")
+
+
+def test_human_numbers_and_vllms_names_are_taken():
+    result = generate("--max_tokens", 5, "--ignore-eos", "--max-num-batched-tokens=1k", "--max_num_seqs", 2)
+    assert result.stderr.startswith("5 tokens, ")
+
+
+def test_a_stop_string_ends_the_text_before_it():
+    whole = generate("-n", 40, "--ignore-eos").stdout.rstrip("\n")
+    stop = whole[len(whole) // 2:][:2]
+    assert generate("-n", 40, "--ignore-eos", "--stop", stop).stdout == whole[:whole.index(stop)] + "\n"
+
+
+def test_a_prompt_comes_from_a_file_or_from_standard_input(tmp_path):
+    expected = generate("-n", 10, prompt="once upon\na time").stdout
+    path = tmp_path / "prompt.txt"
+    path.write_text("once upon\na time")
+    assert succeeds("generate", TINY, "--file", path, "-n", 10).stdout == expected
+    assert succeeds("generate", TINY, "-n", 10, stdin="once upon\na time").stdout == expected
+    assert succeeds("generate", TINY, "-f", "-", "-n", 10, stdin="once upon\na time").stdout == expected
+
+
+def test_stats_tell_where_the_time_went():
+    err = generate("-n", 5, "--ignore-eos", "--stats").stderr
+    for word in ["model", "prefill", "decode", "first text", "memory"]:
+        assert f"\n{word}" in err
+
+
+def test_a_flag_without_meaning_here_is_taken_with_a_warning():
+    plain = generate("-n", 5)
+    result = generate("-n", 5, "--enforce-eager", "--weights-load-device", "cpu")
+    assert result.stdout == plain.stdout
+    assert "--enforce-eager has no effect here" in result.stderr
+    assert "--weights-load-device has no effect here" in result.stderr
+
+
+def test_a_prompt_longer_than_the_context_is_an_error():
+    fails(2, "", "generate", TINY, "-p", "word " * 500, "--max-model-len", 64)
+
+
+def test_a_reader_that_has_gone_is_an_error_not_a_crash():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    result = subprocess.run([PROGRAM, "generate", TINY, "-p", "a", "-n", "20", "--ignore-eos"], stdin=subprocess.DEVNULL, stdout=write_end,
+                            stderr=subprocess.PIPE, text=True, env=environment(), timeout=60)
+    os.close(write_end)
+    assert result.returncode == 1 and "cannot write to standard output" in result.stderr
+
+
+@needs_smollm2
+def test_ctrl_c_stops_between_two_tokens():
+    process = subprocess.Popen([PROGRAM, "generate", "smollm2", "-p", "Count: 1 2 3", "-n", "7000", "--ignore-eos"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.endswith(b"\n") and b"(interrupted)" in err
+
+
+# --- chat -----------------------------------------------------------------------------------------------------------------------------
+
+CHAT = ["chat", TINY, "--chat-template", CHAT_TEMPLATE, "-n", "8"]
+
+
+def test_a_piped_conversation_answers_line_by_line():
+    both = succeeds(*CHAT, stdin="hello\n\nwhat now\n").stdout
+    first = succeeds(*CHAT, stdin="hello\n").stdout
+    assert both.startswith(first) and len(both) > len(first)
+
+
+def test_reset_forgets_and_exit_leaves():
+    first = succeeds(*CHAT, stdin="hello\n").stdout
+    result = succeeds(*CHAT, stdin="hello\n/reset\nhello\n/exit\nhello\n")
+    assert result.stdout == first + first
+
+
+def test_a_mistyped_chat_command_is_not_sent():
+    result = succeeds(*CHAT, stdin="/rest\n")
+    assert result.stdout == "" and "/rest is not a command; /reset" in result.stderr
+
+
+def test_the_system_message_changes_the_answer():
+    assert succeeds(*CHAT, "--system", "be brief", stdin="hello\n").stdout != succeeds(*CHAT, stdin="hello\n").stdout
+
+
+def test_a_line_that_ends_in_a_backslash_goes_on():
+    template = "{{ messages[0].content }}"
+    result = succeeds("chat", TINY, "--chat-template", template, "-n", "8", stdin="ab\\\ncd\n")
+    assert result.stdout == succeeds("generate", TINY, "-p", "ab\ncd", "-n", "8").stdout
+
+
+def test_bytes_that_are_not_utf8_do_no_harm():
+    result = subprocess.run([PROGRAM, *CHAT], input=b"a\xff\xc3b\n", capture_output=True, env=environment(), timeout=60)
+    assert result.returncode == 0, result.stderr
+    result.stdout.decode()
+
+
+def test_a_model_without_a_template_says_so():
+    fails(1, "chat template", "chat", TINY, stdin="hello\n")
+
+
+class Terminal:
+    """The program with a terminal for all three streams."""
+
+    def __init__(self, *args):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(PROGRAM, [PROGRAM, *args], environment())
+        self.seen = ""
+
+    def wait_for(self, text, timeout=60):
+        deadline = time.monotonic() + timeout
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"{text!r} expected, seen: {self.seen!r}"
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096).decode(errors="replace")
+                except OSError:  # the program has ended
+                    assert text in self.seen, self.seen
+                    return
+        self.seen = self.seen[self.seen.index(text) + len(text):]
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def status(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                os.close(self.fd)
+                return os.waitstatus_to_exitcode(status)
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    os.read(self.fd, 4096)
+                except OSError:
+                    pass
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        raise AssertionError("the program did not end")
+
+
+def test_on_a_terminal_ctrl_c_at_the_prompt_stays_and_ctrl_d_leaves():
+    terminal = Terminal(*CHAT)
+    terminal.wait_for("> ")
+    terminal.type("half a line\x03")
+    terminal.wait_for("(Ctrl-D or /exit leaves.)")
+    terminal.wait_for("> ")
+    terminal.type("/help\n")
+    terminal.wait_for("forget the conversation")
+    terminal.wait_for("> ")
+    terminal.type("\x04")
+    assert terminal.status() == 0
+
+
+@needs_smollm2
+def test_on_a_terminal_ctrl_c_stops_the_answer_only():
+    terminal = Terminal("chat", "smollm2")
+    terminal.wait_for("> ")
+    terminal.type("Write a very long story about a lighthouse.\n")
+    terminal.wait_for("lighthouse.")
+    time.sleep(2)
+    terminal.type("\x03")
+    terminal.wait_for("\n> ")
+    terminal.type("/exit\n")
+    assert terminal.status() == 0
+
+
+# --- calibrate ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    lines = [{"prompt": "the quick brown fox jumps over the lazy dog"}, {"prompt": "x " * 300},
+             {"messages": [{"role": "user", "content": "how are you"}]}, {"system_prompt": "be brief", "question": "why"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def calibrated(prompts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("calibrated")
+    result = succeeds("calibrate", TINY, "--output", out, "--dataset", prompts)
+    return out, result.stdout
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_calibration_leaves_the_scripts_layout(calibrated):
+    out, report = calibrated
+    prefix = "model/g3/inc_output_hooks_maxabs_"
+    assert files_in(out) == sorted(
+        ["model/maxabs_measure_g3.json", "model/maxabs_quant_g3.json"] +
+        [prefix + ending for ending in ["0_1.json", "0_1.npz", "0_1_mod_list.json", "MAXABS_HW_0_1.json", "MAXABS_HW_0_1.npz"]])
+    assert json.loads((out / "model/maxabs_quant_g3.json").read_text())["mode"] == "QUANTIZE"
+    assert f"export QUANT_CONFIG={out}/model/maxabs_quant_g3.json" in report
+    assert "measured           4 prompts" in report and "KL divergence" in report
+
+
+def test_calibrating_again_gives_the_same_files(calibrated, prompts, tmp_path):
+    succeeds("calibrate", TINY, "--output", tmp_path, "--dataset", prompts, "--batch-size", 1)
+    for name in files_in(calibrated[0]):
+        if "hooks" in name:
+            assert (tmp_path / name).read_bytes() == (calibrated[0] / name).read_bytes(), name
+
+
+def test_new_measurements_replace_old_scales(prompts, calibrated, tmp_path):
+    (tmp_path / "one.jsonl").write_text('{"prompt": "a"}\n')
+    succeeds("calibrate", TINY, "--output", tmp_path, "--dataset", tmp_path / "one.jsonl")
+    scales = "model/g3/inc_output_hooks_maxabs_MAXABS_HW_0_1.json"
+    assert (tmp_path / scales).read_bytes() != (calibrated[0] / scales).read_bytes()
+    succeeds("calibrate", TINY, "--output", tmp_path, "--dataset", prompts)
+    assert (tmp_path / scales).read_bytes() == (calibrated[0] / scales).read_bytes()
+
+
+def test_a_text_file_is_a_prompt_a_line(tmp_path):
+    (tmp_path / "prompts.txt").write_text("one\n\n  \ntwo\r\nthree")
+    out = succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "prompts.txt", "--device", "gaudi2").stdout
+    assert "measured           3 prompts" in out and "maxabs_quant_g2.json" in out
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "a prompt a line expected, no line found"),
+    ('{"prompt": "a"}\n{"prompt": \n', "line 2"),
+    ('{"prompt": "a"}\n{"text": "b"}\n', 'line 2: "prompt", "messages" or "question" expected, object without them found'),
+    ("[1]\n", "line 1"),
+])
+def test_a_bad_dataset_is_an_error_that_names_the_line(tmp_path, text, message):
+    (tmp_path / "bad.jsonl").write_text(text)
+    result = octavo("calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "bad.jsonl")
+    assert result.returncode in (1, 2) and message in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_dataset_that_is_not_there_is_named(tmp_path):
+    fails(1, "nowhere.jsonl", "calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "nowhere.jsonl")
+
+
+def test_the_prompts_that_come_with_octavo_are_the_default(tmp_path):
+    env = environment(OCTAVO_SHARE=str(tmp_path))
+    fails(1, "OCTAVO_SHARE", "calibrate", TINY, "-o", tmp_path / "out", env=env)
+    (tmp_path / "calibration_prompts.jsonl").write_text('{"prompt": "hello"}\n')
+    assert "measured           1 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", env=env).stdout
+    if (Path(PROGRAM).parent.parent / "share" / "octavo").exists():  # not where the build folder lies outside the tree
+        assert "measured           2 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", "--limit", 2).stdout
+
+
+def test_an_interrupted_calibration_writes_nothing(tmp_path):
+    (tmp_path / "prompts.txt").write_text("all work and no play makes jack a dull boy\n" * 20000)
+    terminal = Terminal("calibrate", TINY, "-o", str(tmp_path / "out"), "-d", str(tmp_path / "prompts.txt"))
+    terminal.wait_for("measuring prompts [#")
+    terminal.type("\x03")
+    terminal.wait_for("interrupted; nothing was written")
+    assert terminal.status() == 130
+    assert not (tmp_path / "out").exists()
+
+
+# --- eval -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("It was the best of times, it was the worst of times, it was the age of wisdom. " * 12)
+    return path
+
+
+def evaluate(text, *args, **options):
+    return json.loads(succeeds("eval", TINY, "--text", text, "--window", 100, "--windows", 4, "--json", *args, **options).stdout)
+
+
+def test_evaluation_reports_what_it_scored(text):
+    report = evaluate(text)
+    assert report["windows"] == 4 and report["window"] == 100 and report["scored_tokens"] == 4 * 99
+    assert report["mean_nll"] == pytest.approx(report["total_nll"] / report["scored_tokens"])
+    assert report["perplexity"] > 1 and "reference" not in report
+
+
+def test_a_model_does_not_differ_from_itself(text):
+    for dtype, reference in [("float32", "float32"), ("bfloat16", "bf16")]:
+        compared = evaluate(text, "--dtype", dtype, "--against", reference)["reference"]
+        assert compared["max_kl"] < 1e-12 and compared["same_top_token"] == 1
+
+
+def test_bf16_is_near_float32_and_fp8_is_not_as_near(text, calibrated):
+    bf16 = evaluate(text, "--against", "float32")["reference"]
+    quantized = ["--quant-config", calibrated[0] / "model/maxabs_quant_g3.json", "--kv-cache-dtype", "fp8_inc"]
+    fp8 = evaluate(text, *quantized, "--against", "bf16")["reference"]
+    assert 0 < bf16["mean_kl"] < 1e-3 < fp8["mean_kl"] < 1
+    assert fp8["mean_kl"] < fp8["p99_kl"] <= fp8["max_kl"]
+
+
+def test_quant_config_is_taken_from_the_environment(text, calibrated):
+    path = calibrated[0] / "model/maxabs_quant_g3.json"
+    named = evaluate(text, "--quant-config", path)["total_nll"]
+    assert evaluate(text, env=environment(QUANT_CONFIG=str(path)))["total_nll"] == named != evaluate(text)["total_nll"]
+
+
+def test_a_window_beyond_the_models_limit_is_refused(text):
+    fails(2, "--window: at most 256 expected", "eval", TINY, "--text", text, "--window", 257)
+
+
+def test_a_text_shorter_than_a_window_is_one_window(tmp_path):
+    (tmp_path / "short.txt").write_text("hello world")
+    assert "windows            1 of " in succeeds("eval", TINY, "--text", tmp_path / "short.txt").stdout
+    (tmp_path / "empty.txt").write_text("")
+    fails(2, "at least 2 tokens expected, 0 found", "eval", TINY, "--text", tmp_path / "empty.txt")
+
+
+@needs_smollm2
+@pytest.mark.skipif(not (REFERENCE / "model" / "text").exists(), reason="the larger reference folder (OCTAVO_REFERENCE) is not there")
+def test_perplexity_equals_the_reference_implementations():
+    window = json.loads((REFERENCE / "model/goldens/smollm2_ppl.json").read_text())["results"]["gguf_fp32_weights"]["window_nll"][0]
+    report = json.loads(succeeds("eval", "smollm2", "--text", REFERENCE / "model/text/opticks_excerpt.txt", "--windows", 1, "--dtype",
+                                 "float32", "--json").stdout)
+    assert report["total_nll"] == pytest.approx(window, abs=0.01)  # 511 tokens, each to about 1e-5
+
+
+# --- inspect --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_models_modules_are_listed():
+    report = json.loads(succeeds("inspect", TINY, "--json").stdout)
+    assert report["config"]["num_hidden_layers"] == 2 and len(report["modules"]) == 2 * 9 + 1
+    assert {module["runs_as"] for module in report["modules"]} == {"bfloat16"}
+    assert report["modules"][0] == {"name": "model.layers.0.self_attn.qkv_proj", "class": "QKVParallelLinear", "runs_as": "bfloat16",
+                                    "shape": [128, 64], "stored_as": "Q4_1+Q8_0"}
+    assert report["modules"][-1]["name"] == "lm_head"
+
+
+def test_a_plan_is_shown_with_ranges_and_scales(calibrated):
+    path = calibrated[0] / "model/maxabs_quant_g3.json"
+    report = json.loads(succeeds("inspect", TINY, "--quant-config", path, "--kv-cache-dtype", "fp8_inc", "--json").stdout)
+    assert report["quantization"]["scale_method"] == "MAXABS_HW"
+    for module in report["modules"]:
+        assert module["runs_as"] == "E4M3" and all(scale > 0 for scale in module["scales"]) and module["ranges"]
+    linear = report["modules"][0]
+    assert linear["weight_scale_range"][0] > 0 and linear["num_weight_scales"] == 1
+    table = succeeds("inspect", TINY, "--quant-config", path).stdout
+    assert "MAXABS_HW, gaudi3" in table and "\nmodel.layers.1.mlp.down_proj " in table
+
+
+def test_a_folder_of_files_is_shown(calibrated):
+    out = succeeds("inspect", calibrated[0] / "model").stdout
+    assert "inc_output_hooks_maxabs_0_1.npz: 19 modules" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 19 modules" in out
+    files = json.loads(succeeds("inspect", calibrated[0] / "model/g3", "--json").stdout)
+    assert len(files) == 2 and files[0]["nodes"]["lm_head"]["inputs"][0][0] > 0
+
+
+def test_a_folder_with_nothing_in_it_is_an_error(tmp_path):
+    fails(1, "measurement files (*_hooks_*.npz) expected, none found", "inspect", tmp_path)
+
+
+def test_a_damaged_measurement_file_is_an_error(calibrated, tmp_path):
+    data = (calibrated[0] / "model/g3/inc_output_hooks_maxabs_0_1.npz").read_bytes()
+    (tmp_path / "inc_output_hooks_maxabs_0_1.npz").write_bytes(data[:len(data) // 2])
+    fails(1, "inc_output_hooks_maxabs_0_1.npz", "inspect", tmp_path)

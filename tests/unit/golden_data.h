@@ -1,0 +1,26 @@
+// golden_data.h: reference data of the tests: folders, and tensors in safetensors files (read by a few lines of its own, so that the reader
+// under test is not its own judge).
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct golden_file {
+    char *bytes;
+    size_t size;
+    json_t *header;
+};
+
+// Path of a file below tests/golden, in static storage (four alive at a time). Fails the test program when the variable is not set.
+const char *golden_path(const char *relative);
+// Path below the larger reference folder, or NULL when it is not there; then prints why tests that use it skip.
+const char *reference_path(const char *relative);
+// Path of the default model in the cache folder, or NULL when it was not fetched; then prints why.
+const char *default_model_path(void);
+
+// Ends the program with a message when the file cannot be read.
+struct golden_file golden_open(const char *path);
+void golden_close(struct golden_file *file);
+// The tensor's bytes, NULL when there is none of this name. *count: its elements.
+const void *golden_tensor(const struct golden_file *file, const char *name, size_t *count);

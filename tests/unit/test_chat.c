@@ -1,0 +1,264 @@
+// test_chat.c: the template engine against vectors of Jinja2 with transformers' settings, and the marks of what came out of messages.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "golden_json.h"
+#include "text/chat.h"
+#include "text/jinja.h"
+
+#include <time.h>
+
+static struct tm now; // 2025-03-05T14:07:09, the clock of the vectors
+
+// Renders with the variables of two objects (the second may be NULL).
+static oct_status render(const json_t *source, const json_t *context, const json_t *more, struct oct_marked_text *out, oct_error *err) {
+    struct jinja_variable variables[64];
+    size_t count = 0;
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)context, name, value) variables[count++] = (struct jinja_variable){name, value, false};
+    json_object_foreach((json_t *)more, name, value) variables[count++] = (struct jinja_variable){name, value, true};
+    struct jinja_template *template;
+    OCT_TRY(jinja_compile("test", json_string_value(source), json_string_length(source), &template, err));
+    out->has_marks = true;
+    oct_status status = jinja_render(template, variables, count, &now, out, err);
+    jinja_template_free(template);
+    return status;
+}
+
+static bool same_text(const struct oct_marked_text *text, const json_t *expected) {
+    return text->text.length == json_string_length(expected) && text->marks.length == text->text.length &&
+           (!text->text.length || memcmp(text->text.data, json_string_value(expected), text->text.length) == 0);
+}
+
+// Whether a rendering is what a vector expects ("output" or "error"); prints the difference.
+static bool as_expected(const char *name, const json_t *vector, oct_status status, const struct oct_marked_text *text,
+                        const oct_error *err) {
+    const json_t *output = json_object_get(vector, "output"), *error = json_object_get(vector, "error");
+    if (json_is_true(json_object_get(vector, "lenient"))) return true;
+    bool good = status == OCT_OK ? output && same_text(text, output) : error || json_is_true(json_object_get(vector, "or_error"));
+    if (good && status != OCT_OK && json_is_true(json_object_get(error, "from_template"))) {
+        good = strcmp(err->message, json_string_value(json_object_get(error, "message"))) == 0;
+    }
+    if (!good) {
+        print_message("%s: %.300s\n  expected: %.300s\n", name, status == OCT_OK ? text->text.data ? text->text.data : "" : err->message,
+                      output ? json_string_value(output) : "an error");
+    }
+    return good;
+}
+
+static void snippets_give_what_jinja_gives(void **state) {
+    (void)state;
+    json_t *vectors = golden_json(golden_path("text/jinja_snippets.json")), *entry;
+    size_t i;
+    int failed = 0, optional = 0;
+    json_array_foreach(json_object_get(vectors, "cases"), i, entry) {
+        struct oct_marked_text text = {0};
+        oct_error err = {0};
+        oct_status status = render(json_object_get(entry, "template"), json_object_get(vectors, "context"), NULL, &text, &err);
+        bool good = as_expected(json_string_value(json_object_get(entry, "id")), entry, status, &text, &err);
+        if (json_integer_value(json_object_get(entry, "tier")) == 3) {
+            optional += !good;
+        } else {
+            failed += !good;
+        }
+        oct_marked_free(&text);
+    }
+    json_decref(vectors);
+    assert_int_equal(failed, 0);
+    assert_true(optional <= 1); // dict.fromkeys
+}
+
+static bool accepted(const json_t *entry, const char *outcome) {
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(entry, "accept"), i, one) {
+        if (strcmp(json_string_value(one), outcome) == 0) return true;
+    }
+    return false;
+}
+
+static bool is_expected_output(const json_t *entry, const struct oct_marked_text *text) {
+    const json_t *expected = json_object_get(entry, "expected_output");
+    if (json_is_true(json_object_get(entry, "expected_output_any"))) return true;
+    if (json_is_string(expected)) return same_text(text, expected);
+    const json_t *repeat = json_object_get(expected, "repeat");
+    const char *unit = json_string_value(json_array_get(repeat, 0));
+    size_t times = (size_t)json_integer_value(json_array_get(repeat, 1)), length = json_string_length(json_array_get(repeat, 0));
+    if (!unit || text->text.length != times * length) return false;
+    for (size_t i = 0; i < times; i++) {
+        if (memcmp(text->text.data + i * length, unit, length) != 0) return false;
+    }
+    return true;
+}
+
+static void hostile_templates_end_soon_with_an_accepted_outcome(void **state) {
+    (void)state;
+    json_t *vectors = golden_json(golden_path("text/jinja_hostile.json.gz")), *entry;
+    size_t i;
+    int failed = 0;
+    json_array_foreach(json_object_get(vectors, "cases"), i, entry) {
+        struct oct_marked_text text = {0};
+        oct_error err = {0};
+        clock_t start = clock();
+        oct_status status = render(json_object_get(entry, "template"), json_object_get(vectors, "context"), NULL, &text, &err);
+        double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        bool good = status == OCT_OK ? accepted(entry, "output") && is_expected_output(entry, &text) : accepted(entry, "error");
+        if (seconds > 2 && !getenv("OCTAVO_SLOW")) good = false;
+        if (!good) {
+            print_message("%s (%s): %.2f s: %.200s\n", json_string_value(json_object_get(entry, "id")),
+                          json_string_value(json_object_get(entry, "note")), seconds, status == OCT_OK ? text.text.data : err.message);
+        }
+        failed += !good;
+        oct_marked_free(&text);
+    }
+    json_decref(vectors);
+    assert_int_equal(failed, 0);
+}
+
+// The number of cases of one file that differ.
+static int compare_chats(const char *path, size_t *total) {
+    json_t *vectors = golden_json(path), *template, *entry;
+    size_t i, k;
+    int failed = 0;
+    json_array_foreach(json_object_get(vectors, "templates"), i, template) {
+        json_t *context = json_pack("{s:O?, s:O?}", "bos_token", json_object_get(template, "bos_token"), "eos_token",
+                                    json_object_get(template, "eos_token"));
+        json_array_foreach(json_object_get(template, "cases"), k, entry) {
+            const char *conversation = json_string_value(json_object_get(entry, "conv"));
+            char name[200];
+            snprintf(name, sizeof name, "%s, %s", json_string_value(json_object_get(template, "name")), conversation);
+            struct oct_marked_text text = {0};
+            oct_error err = {0};
+            oct_status status = render(json_object_get(template, "text"), context,
+                                       json_object_get(json_object_get(vectors, "conversations"), conversation), &text, &err);
+            failed += !as_expected(name, entry, status, &text, &err);
+            oct_marked_free(&text);
+            ++*total;
+        }
+        json_decref(context);
+    }
+    json_decref(vectors);
+    return failed;
+}
+
+static void known_chat_templates_render_as_transformers_renders_them(void **state) {
+    (void)state;
+    const char *path = reference_path("text/chat/chat_core.json.gz");
+    size_t total = 0;
+    if (!path) skip();
+    assert_int_equal(compare_chats(path, &total), 0);
+    assert_int_equal(total, 1134);
+}
+
+static void nearly_all_collected_templates_render_as_transformers_renders_them(void **state) {
+    (void)state;
+    const char *path = reference_path("text/chat/chat_bulk.json.gz");
+    size_t total = 0;
+    if (!path) skip();
+    int failed = compare_chats(path, &total);
+    print_message("%d of %zu differ\n", failed, total);
+    assert_true((size_t)failed * 100 <= total * 2); // the reference set asks for 98 %
+}
+
+// Renders a template over one user message and gives the marks as a string of '0' and '1'.
+static void marks_are(const char *template, const char *content, const char *text, const char *marks) {
+    struct oct_chat_template *chat;
+    struct oct_chat_prompt prompt = {0};
+    oct_error err = {0};
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", content);
+    if (oct_chat_template_compile("test", template, strlen(template), &chat, &err) != OCT_OK) fail_msg("%s", err.message);
+    struct oct_chat_options options = {.bos_token = "<s>"};
+    if (oct_chat_render(chat, messages, &options, &prompt, &err) != OCT_OK) fail_msg("%s", err.message);
+    assert_string_equal(prompt.text.data, text);
+    assert_int_equal(strlen(marks), prompt.text.length);
+    for (size_t i = 0; i < prompt.text.length; i++) {
+        if (prompt.from_message[i] != marks[i] - '0') fail_msg("%s: byte %zu of %s is not marked as %s says", template, i, text, marks);
+    }
+    json_decref(messages);
+    oct_chat_prompt_free(&prompt);
+    oct_chat_template_free(chat);
+}
+
+static void what_came_out_of_a_message_is_marked_byte_by_byte(void **state) {
+    (void)state;
+    marks_are("{{ bos_token }}[{{ messages[0].content }}]", "hi", "<s>[hi]", "0000110");
+    marks_are("{% set c = messages[0]['content'] %}{{ 'a' + c + 'b' ~ c }}", "XY", "aXYbXY", "011011");
+    marks_are("{{ messages[0].content[1:3] }}-{{ messages[0].content[::-1] }}", "abcd", "bc-dcba", "1101111");
+    marks_are("{{ ('<' ~ messages[0].content ~ '>') | upper }}", "\xC3\xA4", "<\xC3\x84>", "0110");
+    marks_are("{{ ('< ' ~ messages[0].content) | replace(' ', '__') }}", "a b", "<__a__b", "0001001");
+    marks_are("{{ 'a-b' | replace('-', messages[0].content) }}", "xy", "axyb", "0110");
+    marks_are("{{ ('A' ~ messages[0].content ~ ' ') | trim }}", " x ", "A x", "011");
+    marks_are("{{ messages[0].content.split(',') | join('|') }}", "a,b", "a|b", "101");
+    marks_are("{{ '%s=%s' % ('k', messages[0].content) }}", "v", "k=v", "001");
+    marks_are("{{ '{}={:>3}'.format('k', messages[0].content) }}", "v", "k=  v", "00001");
+    marks_are("{{ messages[0].content | tojson }}", "a\"\n", "\"a\\\"\\n\"", "0111110");
+    marks_are("{{ [messages[0].content] }}", "a'", "[\"a'\"]", "001100");
+    marks_are("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(messages[0].content) }}", "q", "<q>", "010");
+    marks_are("{% set x %}<{{ messages[0].content }}>{% endset %}{{ x | indent(1, true) }}", "q\nr", " <q\n r>", "0011010");
+    marks_are("{% for c in messages[0].content %}{{ c }}.{% endfor %}", "ab", "a.b.", "1010");
+    marks_are("{% for k in messages[0] %}{{ k }}{% endfor %}", "x", "rolecontent", "11111111111");
+    marks_are("{{ 'yes' if messages[0].content == 'x' else 'no' }}{{ messages[0].content | length }}", "x", "yes1", "0000");
+    marks_are("{{ '<b>' ~ messages[0].content | e }}", "<", "<b>&lt;", "0001111");
+}
+
+static void rendering_fails_with_the_line_and_the_template_s_own_message(void **state) {
+    (void)state;
+    struct oct_chat_template *chat;
+    struct oct_chat_prompt prompt = {0};
+    oct_error err = {0};
+    json_t *messages = json_pack("[{s:s}]", "role", "user");
+    struct oct_chat_options options = {0};
+    static const char raising[] = "\n{{ raise_exception('Roles must alternate: ' ~ messages[0].role) }}";
+    assert_int_equal(oct_chat_template_compile("test", raising, strlen(raising), &chat, &err), OCT_OK);
+    assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
+    assert_string_equal(err.message, "Roles must alternate: user");
+    oct_chat_template_free(chat);
+    static const char undefined[] = "a\nb\n{{ messages[0].content.x }}";
+    assert_int_equal(oct_chat_template_compile("test", undefined, strlen(undefined), &chat, &err), OCT_OK);
+    assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
+    assert_string_equal(err.message, "test, line 3: 'content' is undefined");
+    oct_chat_template_free(chat);
+    static const char broken[] = "a\n{% if x %}\n";
+    assert_int_equal(oct_chat_template_compile("test", broken, strlen(broken), &chat, &err), OCT_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "test, line 2"));
+    assert_null(chat);
+    json_decref(messages);
+}
+
+static void extra_variables_and_tools_reach_the_template(void **state) {
+    (void)state;
+    struct oct_chat_template *chat;
+    struct oct_chat_prompt prompt = {0};
+    oct_error err = {0};
+    json_t *messages = json_array(), *tools = json_pack("[{s:s}]", "name", "f"), *extra = json_pack("{s:b}", "enable_thinking", 0);
+    struct oct_chat_options options = {.add_generation_prompt = true, .tools = tools, .extra = extra};
+    static const char source[] = "{{ tools[0].name }} {{ enable_thinking }} {{ add_generation_prompt }} {{ documents }}";
+    assert_int_equal(oct_chat_template_compile("test", source, strlen(source), &chat, &err), OCT_OK);
+    assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_OK);
+    assert_string_equal(prompt.text.data, "f False True None");
+    assert_int_equal(prompt.from_message[0], 1);
+    oct_chat_prompt_free(&prompt);
+    oct_chat_template_free(chat);
+    json_decref(messages);
+    json_decref(tools);
+    json_decref(extra);
+}
+
+int main(void) {
+    strptime("2025-03-05T14:07:09", "%Y-%m-%dT%H:%M:%S", &now);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(snippets_give_what_jinja_gives),
+        cmocka_unit_test(hostile_templates_end_soon_with_an_accepted_outcome),
+        cmocka_unit_test(known_chat_templates_render_as_transformers_renders_them),
+        cmocka_unit_test(nearly_all_collected_templates_render_as_transformers_renders_them),
+        cmocka_unit_test(what_came_out_of_a_message_is_marked_byte_by_byte),
+        cmocka_unit_test(rendering_fails_with_the_line_and_the_template_s_own_message),
+        cmocka_unit_test(extra_variables_and_tools_reach_the_template),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,250 @@
+#include "quant/quant_config.h"
+#include "quant_golden.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char folder[64];
+
+static int make_folder(void **state) {
+    (void)state;
+    snprintf(folder, sizeof folder, "%s", new_folder());
+    return 0;
+}
+
+static int drop_folder(void **state) {
+    (void)state;
+    remove_folder(folder);
+    return 0;
+}
+
+static oct_status load_as(const char *name, const char *text, struct oct_quant_config **config, oct_error *err) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(oct_file_write(path, text, strlen(text), err), OCT_OK);
+    *config = NULL;
+    return oct_quant_config_load(path, config, err);
+}
+
+static struct oct_quant_config *loaded(const char *name, const char *text) {
+    struct oct_quant_config *config;
+    oct_error err;
+    if (load_as(name, text, &config, &err) != OCT_OK) fail_msg("%s", err.message);
+    return config;
+}
+
+static void assert_fails(const char *text, oct_status status, const char *message) {
+    struct oct_quant_config *config;
+    oct_error err;
+    assert_int_equal(load_as("c.json", text, &config, &err), status);
+    if (!strstr(err.message, message)) fail_msg("\"%s\" expected in \"%s\"", message, err.message);
+}
+
+static void missing_keys_have_incs_defaults(void **state) {
+    (void)state;
+    struct oct_quant_config *config = loaded("c.json", "{}");
+    assert_int_equal(config->mode, OCT_QUANT_QUANTIZE);
+    assert_string_equal(config->observer, "maxabs");
+    assert_string_equal(config->dump_stats_path, "stats");
+    assert_string_equal(config->scales.preset.name, "MAXABS_HW");
+    assert_int_equal(config->profile, OCT_GAUDI3);
+    assert_int_equal(config->calibration_sample_interval, 0);
+    assert_false(config->recalc_scales);
+    assert_false(config->ignore_modules_wo_measures);
+    assert_true(config->separate_measure_files);
+    assert_false(config->measure_outputs);
+    oct_quant_config_free(config);
+}
+
+static void values_are_coerced_as_inc_does(void **state) {
+    (void)state;
+    struct oct_quant_config *config = loaded(
+        "c.json", "{\"mode\": \"measure\", \"scale_method\": \"act_maxabs_pow2_weights_pcs_maxabs_pow2\", \"recalc_scales\": \"TRUE\","
+                  "\"ignore_modules_wo_measures\": true, \"seperate_measure_files\": \"False\", \"measure_exclude\": \"none\","
+                  "\"calibration_sample_interval\": \"7\", \"device_for_scales\": \"gaudi2\", \"method\": \"HOOKS\","
+                  "\"quantize_weight\": false, \"scale_format\": \"const\", \"dynamic_quantization\": \"False\", \"foo\": {}}");
+    assert_int_equal(config->mode, OCT_QUANT_MEASURE);
+    assert_string_equal(config->scales.preset.name, "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2");
+    assert_true(config->recalc_scales);
+    assert_true(config->ignore_modules_wo_measures);
+    assert_true(config->separate_measure_files); // a non-empty string is true
+    assert_true(config->measure_outputs);
+    assert_int_equal(config->calibration_sample_interval, 7);
+    assert_int_equal(config->profile, OCT_GAUDI2);
+    assert_true(config->scales.preset.weight.per_channel);
+    assert_int_equal(config->scales.preset.activation.profile, OCT_GAUDI2);
+    oct_quant_config_free(config);
+}
+
+static void wrong_values_fail_in_incs_words(void **state) {
+    (void)state;
+    assert_fails("{\"mode\": \"AUTO\"}", OCT_INVALID_ARGUMENT,
+                 "Invalid 'mode' value in custom config ('AUTO'). Enter one of ['NONE', 'QUANTIZE', 'MEASURE', 'SHAPE', 'LOAD']");
+    assert_fails("{\"recalc_scales\": null}", OCT_INVALID_ARGUMENT,
+                 "Invalid 'recalc_scales' value in custom config ('None'). Enter one of ['TRUE', 'FALSE']");
+    assert_fails("{\"use_qdq\": 1}", OCT_INVALID_ARGUMENT,
+                 "Invalid 'use_qdq' value in custom config ('1'). Enter one of ['TRUE', 'FALSE']");
+    assert_fails("{\"scale_method\": \"MAX\"}", OCT_INVALID_ARGUMENT,
+                 "Invalid 'scale_method' value in custom config ('MAX'). Enter one of ['UNIT_SCALE', 'HW_ALIGNED_SINGLE_SCALE', ");
+    assert_fails("{\"device_for_scales\": \"CPU\"}", OCT_INVALID_ARGUMENT, "Enter one of ['GAUDI2', 'GAUDI3']");
+    assert_fails("{\"foo\": {\"a\": 1}}", OCT_INVALID_ARGUMENT, "'foo'");
+    assert_fails("{\"mod_dict\": {\"a\": 1}}", OCT_INVALID_ARGUMENT, "Custom modules are not supported");
+    assert_fails("[]", OCT_INVALID_ARGUMENT, "an object expected, array found");
+    assert_fails("{\"mode\": \"QUANTIZE\"", OCT_CORRUPT, "not valid JSON");
+    assert_fails("{\"dump_stats_path\": 5}", OCT_INVALID_ARGUMENT, "dump_stats_path: a string expected, integer found");
+    assert_fails("{\"blocklist\": {\"names\": [\"(\"]}}", OCT_INVALID_ARGUMENT, "\"(\" is not a regular expression");
+    assert_fails("{\"blocklist\": {\"names\": \"lm_head\"}}", OCT_INVALID_ARGUMENT,
+                 "blocklist.names: a list of strings expected, string found");
+}
+
+static void what_is_not_implemented_is_refused(void **state) {
+    (void)state;
+    assert_fails("{\"fp8_config\": \"E5M2\"}", OCT_UNSUPPORTED, "fp8_config: E5M2 is not implemented");
+    assert_fails("{\"hp_dtype\": \"fp16\"}", OCT_UNSUPPORTED, "hp_dtype: FP16 is not implemented");
+    assert_fails("{\"use_qdq\": true}", OCT_UNSUPPORTED, "use_qdq: TRUE is not implemented");
+    assert_fails("{\"fake_quant\": \"true\"}", OCT_UNSUPPORTED, "fake_quant: TRUE is not implemented");
+    assert_fails("{\"mode\": \"SHAPE\"}", OCT_UNSUPPORTED, "mode: SHAPE is not implemented");
+    assert_fails("{\"observer\": \"save\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"save\" found");
+    assert_fails("{\"observer\": \"\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"\" found");
+    assert_fails("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED, "is not implemented");
+}
+
+static void a_missing_file_is_not_found(void **state) {
+    (void)state;
+    struct oct_quant_config *config;
+    oct_error err;
+    assert_int_equal(oct_quant_config_load("/nonexistent/c.json", &config, &err), OCT_NOT_FOUND);
+}
+
+static enum oct_profile profile_of(const char *name, const char *text) {
+    struct oct_quant_config *config = loaded(name, text);
+    enum oct_profile profile = config->profile;
+    oct_quant_config_free(config);
+    return profile;
+}
+
+static void the_profile_follows_from_the_key_then_from_the_names(void **state) {
+    (void)state;
+    assert_int_equal(profile_of("maxabs_quant_g2.json", "{}"), OCT_GAUDI2);
+    assert_int_equal(profile_of("maxabs_quant_g3.json", "{}"), OCT_GAUDI3);
+    assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"/m/g2/inc_output\"}"), OCT_GAUDI2);
+    assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"g2/inc_output\"}"), OCT_GAUDI2);
+    assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"/m/hqt_g2/inc_output\"}"), OCT_GAUDI3);
+    assert_int_equal(profile_of("quant_g2.json", "{\"dump_stats_path\": \"/m/g3/inc_output\"}"), OCT_GAUDI3);
+    assert_int_equal(profile_of("quant_g2.json", "{\"device_for_scales\": \"GAUDI3\"}"), OCT_GAUDI3);
+}
+
+// The places of a Llama model by their qualified names; -1 for names that are none.
+static int module_named(const char *class_name, const char *name, int *layer) {
+    for (int i = 0; i < oct_module_count(64); i++) {
+        char candidate[128];
+        enum oct_module module = oct_module_at(64, i, layer);
+        if (!strcmp(oct_module_name(module, *layer, candidate, sizeof candidate), name) && !strcmp(oct_module_class(module), class_name))
+            return module;
+    }
+    return -1;
+}
+
+static void modules_are_selected_as_inc_selects_them(void **state) {
+    (void)state;
+    json_t *root = golden_json("allowblock.json"), *test, *modules = json_object_get(root, "modules");
+    size_t c, i, compared = 0;
+    json_array_foreach(json_object_get(root, "cases"), c, test) {
+        json_t *names = json_object_get(json_object_get(test, "blocklist"), "names");
+        if (names && !json_is_array(names)) continue; // INC takes the characters of a string as names; here it is an error
+        json_t *config_json =
+            json_pack("{sOsO}", "allowlist", json_object_get(test, "allowlist"), "blocklist", json_object_get(test, "blocklist"));
+        char *text = json_dumps(config_json, 0);
+        struct oct_quant_config *config = loaded("c.json", text);
+        const char *selected = json_string_value(json_object_get(test, "selected"));
+        json_t *pair;
+        json_array_foreach(modules, i, pair) {
+            int layer;
+            const char *name = json_string_value(json_array_get(pair, 1));
+            int module = module_named(json_string_value(json_array_get(pair, 0)), name, &layer);
+            if (module < 0) continue;
+            if (oct_quant_config_selects(config, (enum oct_module)module, layer) != (selected[i] == '1'))
+                fail_msg("%s: %s: %c expected", json_string_value(json_object_get(test, "name")), name, selected[i]);
+            compared++;
+        }
+        oct_quant_config_free(config);
+        json_decref(config_json);
+        free(text);
+    }
+    print_message("# %zu decisions\n", compared);
+    assert_true(compared > 1000);
+    json_decref(root);
+}
+
+static void a_costly_pattern_ends(void **state) {
+    (void)state;
+    struct oct_quant_config *config = loaded("c.json", "{\"blocklist\": {\"names\": [\"^(([a-z_.0-9])+.)+[A-Z]([a-z])+$\"]}}");
+    assert_true(oct_quant_config_selects(config, OCT_GATE_UP_PROJ, 12345));
+    oct_quant_config_free(config);
+}
+
+static void file_names_carry_rank_and_method(void **state) {
+    (void)state;
+    struct oct_quant_config *config = loaded("c.json", "{\"dump_stats_path\": \"/d/inc_output\"}");
+    char *name = oct_quant_config_file(config, "MAXABS_HW", 0, 1, ".npz");
+    assert_string_equal(name, "/d/inc_output_hooks_maxabs_MAXABS_HW_0_1.npz");
+    free(name);
+    config->separate_measure_files = false;
+    name = oct_quant_config_file(config, "", 3, 8, "_mod_list.json");
+    assert_string_equal(name, "/d/inc_output_hooks_maxabs_mod_list.json");
+    free(name);
+    oct_quant_config_free(config);
+}
+
+static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
+    (void)state;
+    char output[128], expected[512], *measure, *quant;
+    oct_error err;
+    snprintf(output, sizeof output, "%s/out", folder);
+    assert_int_equal(oct_quant_config_write_pair(output, "smollm2", OCT_GAUDI2, (const char *[]){"lm_head", NULL}, &measure, &quant, &err),
+                     OCT_OK);
+    snprintf(expected, sizeof expected, "%s/smollm2/maxabs_measure_g2.json", output);
+    assert_string_equal(measure, expected);
+    snprintf(expected, sizeof expected, "%s/smollm2/maxabs_quant_g2.json", output);
+    assert_string_equal(quant, expected);
+    size_t length;
+    char *text = golden_text(quant, &length);
+    snprintf(expected, sizeof expected,
+             "{\n    \"mode\": \"QUANTIZE\",\n    \"observer\": \"maxabs\",\n    \"scale_method\": \"maxabs_hw\",\n"
+             "    \"allowlist\": {\n        \"types\": [],\n        \"names\": []\n    },\n"
+             "    \"blocklist\": {\n        \"types\": [],\n        \"names\": [\n            \"lm_head\"\n        ]\n    },\n"
+             "    \"dump_stats_path\": \"%s/smollm2/g2/inc_output\"\n}",
+             output);
+    assert_string_equal(text, expected);
+    free(text);
+    struct oct_quant_config *config;
+    assert_int_equal(oct_quant_config_load(measure, &config, &err), OCT_OK);
+    assert_int_equal(config->mode, OCT_QUANT_MEASURE);
+    assert_int_equal(config->profile, OCT_GAUDI2);
+    assert_int_equal(config->calibration_sample_interval, 1);
+    assert_false(oct_quant_config_selects(config, OCT_LM_HEAD, 0));
+    assert_true(oct_quant_config_selects(config, OCT_SOFTMAX, 0));
+    oct_quant_config_free(config);
+    free(measure);
+    free(quant);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(missing_keys_have_incs_defaults),
+        cmocka_unit_test(values_are_coerced_as_inc_does),
+        cmocka_unit_test(wrong_values_fail_in_incs_words),
+        cmocka_unit_test(what_is_not_implemented_is_refused),
+        cmocka_unit_test(a_missing_file_is_not_found),
+        cmocka_unit_test(the_profile_follows_from_the_key_then_from_the_names),
+        cmocka_unit_test(modules_are_selected_as_inc_selects_them),
+        cmocka_unit_test(a_costly_pattern_ends),
+        cmocka_unit_test(file_names_carry_rank_and_method),
+        cmocka_unit_test(the_pair_has_the_layout_of_the_calibration_scripts),
+    };
+    return cmocka_run_group_tests_name("quant_config", tests, make_folder, drop_folder);
+}

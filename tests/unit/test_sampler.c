@@ -1,0 +1,299 @@
+// The sampler: which token, with which probability, and what it tells about the others.
+#include "engine/sampler.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { VOCAB = 10, DRAWS = 40000 };
+
+static struct oct_sampling at_temperature(float temperature) {
+    return (struct oct_sampling){.temperature = temperature, .top_p = 1, .repetition_penalty = 1};
+}
+
+// The token after `tokens`, of which one is the prompt.
+static int32_t sample(const struct oct_sampling *sampling, const float *logits, const int32_t *tokens, int num_tokens) {
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB);
+    struct oct_logprob logprobs[VOCAB + 1];
+    int32_t token;
+    assert_true(oct_sampler_sample(sampler, sampling, logits, tokens, 1, num_tokens, &token, logprobs));
+    oct_sampler_free(sampler);
+    return token;
+}
+
+// Draws DRAWS tokens with different seeds and compares their frequencies with `expected` (VOCAB), which need not be normalized.
+static void assert_distribution(struct oct_sampling sampling, const float *logits, const double *expected) {
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB);
+    int counts[VOCAB] = {0};
+    const int32_t prompt[] = {0};
+    double total = 0;
+    for (int i = 0; i < VOCAB; i++) total += expected[i];
+    for (int i = 0; i < DRAWS; i++) {
+        int32_t token;
+        sampling.seed = (uint64_t)i;
+        assert_true(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL));
+        counts[token]++;
+    }
+    for (int i = 0; i < VOCAB; i++) {
+        double p = expected[i] / total, deviation = sqrt(p * (1 - p) / DRAWS);
+        if (p == 0)
+            assert_int_equal(counts[i], 0);
+        else // 5 standard deviations: the seeds are fixed, so that this passes always or never
+            assert_true(fabs((double)counts[i] / DRAWS - p) < 5 * deviation + 1e-9);
+    }
+    oct_sampler_free(sampler);
+}
+
+// Probabilities 0.3, 0.25, 0.15, 0.1, 0.08, 0.05, 0.03, 0.02, 0.015, 0.005, in a mixed order of ids.
+static const double probabilities[VOCAB] = {0.05, 0.3, 0.015, 0.1, 0.25, 0.005, 0.03, 0.15, 0.02, 0.08};
+
+static void fill_logits(float *logits) {
+    for (int i = 0; i < VOCAB; i++) logits[i] = (float)log(probabilities[i]) + 3;
+}
+
+static void greedy_ties_go_to_the_lowest_id(void **state) {
+    (void)state;
+    const float logits[VOCAB] = {0, 1, 2, 5, 4, 5, 5, 3, 2, 1};
+    const int32_t prompt[] = {0};
+    struct oct_sampling greedy = at_temperature(0);
+    assert_int_equal(sample(&greedy, logits, prompt, 1), 3);
+    const float equal[VOCAB] = {0};
+    assert_int_equal(sample(&greedy, equal, prompt, 1), 0);
+}
+
+static void temperature_shapes_the_distribution(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    double expected[VOCAB];
+    fill_logits(logits);
+    assert_distribution(at_temperature(1), logits, probabilities);
+    for (int i = 0; i < VOCAB; i++) expected[i] = pow(probabilities[i], 1 / 0.5);
+    assert_distribution(at_temperature(0.5f), logits, expected);
+    for (int i = 0; i < VOCAB; i++) expected[i] = pow(probabilities[i], 1 / 2.0);
+    assert_distribution(at_temperature(2), logits, expected);
+    double best[VOCAB] = {[1] = 1};
+    assert_distribution(at_temperature(1e-4f), logits, best);
+}
+
+static void top_k_keeps_the_k_best(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    fill_logits(logits);
+    struct oct_sampling sampling = at_temperature(1);
+    sampling.top_k = 3;
+    const double three[VOCAB] = {[1] = 0.3, [4] = 0.25, [7] = 0.15};
+    assert_distribution(sampling, logits, three);
+    sampling.top_k = VOCAB + 5;
+    assert_distribution(sampling, logits, probabilities);
+    sampling.top_k = 2;
+    const float equal[VOCAB] = {0};
+    const double lowest[VOCAB] = {1, 1};
+    assert_distribution(sampling, equal, lowest);
+}
+
+static void top_p_keeps_the_fewest_that_hold_p(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    fill_logits(logits);
+    struct oct_sampling sampling = at_temperature(1);
+    const double three[VOCAB] = {[1] = 0.3, [4] = 0.25, [7] = 0.15};
+    sampling.top_p = 0.6f; // 0.3 + 0.25 < 0.6 <= 0.3 + 0.25 + 0.15
+    assert_distribution(sampling, logits, three);
+    const double one[VOCAB] = {[1] = 1};
+    sampling.top_p = 0.01f;
+    assert_distribution(sampling, logits, one);
+    sampling.top_p = 0.75f; // of what top_k = 3 leaves: 0.43 + 0.36 >= 0.75
+    sampling.top_k = 3;
+    const double two[VOCAB] = {[1] = 0.3, [4] = 0.25};
+    assert_distribution(sampling, logits, two);
+}
+
+static void min_p_keeps_what_is_near_the_best(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    fill_logits(logits);
+    struct oct_sampling sampling = at_temperature(1);
+    sampling.min_p = 0.3f; // 0.09 of 0.3
+    const double four[VOCAB] = {[1] = 0.3, [4] = 0.25, [7] = 0.15, [3] = 0.1};
+    assert_distribution(sampling, logits, four);
+    sampling.temperature = 0.5f; // squares: 0.0625 / 0.09 stays, 0.0225 / 0.09 = 0.25 goes
+    const double two[VOCAB] = {[1] = 0.09, [4] = 0.0625};
+    assert_distribution(sampling, logits, two);
+    sampling.temperature = 1;
+    sampling.top_p = 0.5f; // of 0.8
+    const double both[VOCAB] = {[1] = 0.3, [4] = 0.25};
+    assert_distribution(sampling, logits, both);
+}
+
+static void penalties_follow_their_definitions(void **state) {
+    (void)state;
+    const int32_t tokens[] = {1, 4, 4, 4, 7}; // prompt: 1; output: 4 three times, 7 once
+    struct oct_sampling greedy = at_temperature(0);
+    const float logits[VOCAB] = {[1] = 4.0f, [4] = 3.9f, [7] = 3.8f, [9] = 2.6f};
+    assert_int_equal(sample(&greedy, logits, tokens, 5), 1);
+
+    struct oct_sampling presence = greedy; // 4: 2.4, 7: 2.3; the prompt does not count
+    presence.presence_penalty = 1.5f;
+    const float without_prompt[VOCAB] = {[1] = 0, [4] = 3.9f, [7] = 3.8f, [9] = 2.35f};
+    assert_int_equal(sample(&presence, logits, tokens, 5), 1);
+    assert_int_equal(sample(&presence, without_prompt, tokens, 5), 4);
+
+    struct oct_sampling frequency = greedy; // 4: 3.9 - 3 * 0.5 = 2.4, 7: 3.3
+    frequency.frequency_penalty = 0.5f;
+    assert_int_equal(sample(&frequency, without_prompt, tokens, 5), 7);
+
+    struct oct_sampling repetition = greedy; // divides what is positive, multiplies what is not; the prompt counts
+    repetition.repetition_penalty = 2;
+    assert_int_equal(sample(&repetition, logits, tokens, 5), 9);
+    const float negative[VOCAB] = {-9, -1.0f, -9, -9, -1.1f, -9, -9, -1.2f, -9, -1.9f};
+    assert_int_equal(sample(&repetition, negative, tokens, 5), 9);
+
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB); // what was counted for one sequence is forgotten for the next
+    int32_t token;
+    for (int i = 0; i < 2; i++) {
+        assert_true(oct_sampler_sample(sampler, &frequency, without_prompt, tokens, 1, 2, &token, NULL));
+        assert_int_equal(token, 7);
+    }
+    oct_sampler_free(sampler);
+
+    struct oct_sampling reward = greedy; // negative penalties encourage
+    reward.frequency_penalty = -0.1f;
+    assert_int_equal(sample(&reward, logits, tokens, 5), 4);
+}
+
+static void min_tokens_keeps_stop_tokens_out(void **state) {
+    (void)state;
+    const float logits[VOCAB] = {[2] = 9, [3] = 8, [5] = 7};
+    const int32_t tokens[] = {0, 1, 1}, stops[] = {2, 3};
+    struct oct_sampling sampling = at_temperature(0);
+    sampling.stop_token_ids = stops;
+    sampling.num_stop_token_ids = 2;
+    sampling.min_tokens = 2;
+    assert_int_equal(sample(&sampling, logits, tokens, 2), 5);
+    assert_int_equal(sample(&sampling, logits, tokens, 3), 2);
+}
+
+static void a_seed_gives_the_same_tokens_again(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    int32_t first[50], second[50], other[50];
+    const int32_t tokens[51] = {0};
+    fill_logits(logits);
+    struct oct_sampling sampling = at_temperature(1);
+    sampling.seed = 42;
+    for (int i = 0; i < 50; i++) first[i] = sample(&sampling, logits, tokens, i + 1);
+    for (int i = 49; i >= 0; i--) second[i] = sample(&sampling, logits, tokens, i + 1);
+    sampling.seed = 43;
+    for (int i = 0; i < 50; i++) other[i] = sample(&sampling, logits, tokens, i + 1);
+    assert_memory_equal(first, second, sizeof first);
+    assert_memory_not_equal(first, other, sizeof first);
+}
+
+static void draws_of_one_seed_are_independent(void **state) {
+    (void)state;
+    const float two[VOCAB] = {0, 0, -1e4f, -1e4f, -1e4f, -1e4f, -1e4f, -1e4f, -1e4f, -1e4f};
+    static const int32_t tokens[DRAWS + 1];
+    struct oct_sampling sampling = at_temperature(1);
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB);
+    int pairs[2][2] = {{0}};
+    int32_t previous = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        int32_t token;
+        assert_true(oct_sampler_sample(sampler, &sampling, two, tokens, 1, i + 1, &token, NULL));
+        pairs[previous][token]++;
+        previous = token;
+    }
+    for (int i = 0; i < 4; i++) assert_in_range(pairs[i / 2][i % 2], DRAWS / 4 - 500, DRAWS / 4 + 500);
+    oct_sampler_free(sampler);
+}
+
+static void logprobs_are_of_the_raw_distribution(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    fill_logits(logits);
+    const int32_t tokens[] = {1, 1};
+    struct oct_sampling sampling = at_temperature(0);
+    sampling.repetition_penalty = 50; // so that not the best one is sampled
+    sampling.num_logprobs = 4;
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB);
+    struct oct_logprob logprobs[4];
+    int32_t token;
+    assert_true(oct_sampler_sample(sampler, &sampling, logits, tokens, 1, 2, &token, logprobs));
+    const int32_t ids[] = {4, 1, 4, 7};
+    assert_int_equal(token, 4);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(logprobs[i].id, ids[i]);
+        assert_true(fabs(logprobs[i].logprob - log(probabilities[ids[i]])) < 1e-6);
+    }
+    assert_true(logprobs[0].logprob == logprobs[2].logprob);
+    oct_sampler_free(sampler);
+}
+
+static void nan_and_infinite_logits_are_refused(void **state) {
+    (void)state;
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    const int32_t prompt[] = {0};
+    struct oct_sampling sampling = at_temperature(1);
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB);
+    for (int i = 0; i < 3; i++)
+        for (int at = 0; at < VOCAB; at++) {
+            float logits[VOCAB] = {0};
+            int32_t token;
+            logits[at] = bad[i];
+            assert_false(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL));
+        }
+    oct_sampler_free(sampler);
+}
+
+static void parameters_out_of_range_are_named(void **state) {
+    (void)state;
+    const int32_t stop[] = {VOCAB};
+    struct {
+        struct oct_sampling sampling;
+        const char *name;
+    } cases[13];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) cases[i].sampling = at_temperature(1);
+    cases[0].sampling.temperature = -0.1f, cases[0].name = "temperature";
+    cases[1].sampling.temperature = NAN, cases[1].name = "temperature";
+    cases[2].sampling.top_p = 0, cases[2].name = "top_p";
+    cases[3].sampling.top_p = 1.01f, cases[3].name = "top_p";
+    cases[4].sampling.min_p = -0.1f, cases[4].name = "min_p";
+    cases[5].sampling.repetition_penalty = 0, cases[5].name = "repetition_penalty";
+    cases[6].sampling.presence_penalty = 2.1f, cases[6].name = "presence_penalty";
+    cases[7].sampling.frequency_penalty = -INFINITY, cases[7].name = "frequency_penalty";
+    cases[8].sampling.top_k = -2, cases[8].name = "top_k";
+    cases[9].sampling.max_tokens = -1, cases[9].name = "max_tokens";
+    cases[10].sampling.max_tokens = 3, cases[10].sampling.min_tokens = 4, cases[10].name = "min_tokens";
+    cases[11].sampling.num_logprobs = VOCAB + 2, cases[11].name = "logprobs";
+    cases[12].sampling.stop_token_ids = stop, cases[12].sampling.num_stop_token_ids = 1, cases[12].name = "stop_token_ids";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        oct_error err;
+        assert_int_equal(oct_sampling_check(&cases[i].sampling, VOCAB, &err), OCT_INVALID_ARGUMENT);
+        assert_int_equal(strncmp(err.message, cases[i].name, strlen(cases[i].name)), 0);
+    }
+    struct oct_sampling good = at_temperature(0);
+    assert_int_equal(oct_sampling_check(&good, VOCAB, NULL), OCT_OK);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_ties_go_to_the_lowest_id),
+        cmocka_unit_test(temperature_shapes_the_distribution),
+        cmocka_unit_test(top_k_keeps_the_k_best),
+        cmocka_unit_test(top_p_keeps_the_fewest_that_hold_p),
+        cmocka_unit_test(min_p_keeps_what_is_near_the_best),
+        cmocka_unit_test(penalties_follow_their_definitions),
+        cmocka_unit_test(min_tokens_keeps_stop_tokens_out),
+        cmocka_unit_test(a_seed_gives_the_same_tokens_again),
+        cmocka_unit_test(draws_of_one_seed_are_independent),
+        cmocka_unit_test(logprobs_are_of_the_raw_distribution),
+        cmocka_unit_test(nan_and_infinite_logits_are_refused),
+        cmocka_unit_test(parameters_out_of_range_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

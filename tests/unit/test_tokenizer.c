@@ -1,0 +1,380 @@
+// test_tokenizer.c: ids, texts and streams against vectors of the reference library (tests/golden/text).
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "api/text_source.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "tokenizer_vectors.h"
+
+#include <unistd.h>
+
+static char folder[] = "/tmp/octavo-tokenizer-XXXXXX";
+
+static void write_file(const char *name, const char *text) {
+    char *path = oct_path_join(folder, name);
+    oct_error err = {0};
+    assert_int_equal(oct_file_write(path, text, strlen(text), &err), OCT_OK);
+    free(path);
+}
+
+static void remove_file(const char *name) {
+    char *path = oct_path_join(folder, name);
+    unlink(path);
+    free(path);
+}
+
+// A tokenizer from the text of a tokenizer.json. NULL with *err filled when it is refused.
+static struct oct_tokenizer *from_text(const char *text, oct_error *err) {
+    struct oct_tokenizer *tokenizer;
+    write_file("tokenizer.json", text);
+    oct_status status = oct_tokenizer_from_directory(folder, &tokenizer, err);
+    remove_file("tokenizer.json");
+    assert_true((status == OCT_OK) == (tokenizer != NULL));
+    return tokenizer;
+}
+
+static struct oct_tokenizer *from_json(const json_t *json) {
+    char *text = json_dumps(json, JSON_COMPACT);
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer = from_text(text, &err);
+    free(text);
+    if (!tokenizer) print_message("%s\n", err.message);
+    return tokenizer;
+}
+
+static json_t *synthetic; // name -> {"about", "tokenizer_json", "cases"}
+
+// A small byte-level tokenizer that other tests load.
+static struct oct_tokenizer *small_tokenizer(const char *name) {
+    struct oct_tokenizer *tokenizer = from_json(json_object_get(json_object_get(synthetic, name), "tokenizer_json"));
+    assert_non_null(tokenizer);
+    return tokenizer;
+}
+
+static void every_feature_gives_the_reference_ids_and_texts(void **state) {
+    (void)state;
+    const char *name;
+    json_t *entry;
+    int failed = 0;
+    json_object_foreach(synthetic, name, entry) {
+        struct oct_tokenizer *tokenizer = small_tokenizer(name);
+        int here = compare_with_vectors(tokenizer, entry, false, true);
+        if (here) print_message("%s: %d comparisons failed\n", name, here);
+        failed += here;
+        oct_tokenizer_free(tokenizer);
+    }
+    assert_int_equal(failed, 0);
+}
+
+static struct oct_text_source open_default_model(void) {
+    struct oct_text_source source = {0};
+    struct oct_checkpoint *checkpoint;
+    oct_error err = {0};
+    const char *path = default_model_path();
+    if (!path) return source;
+    assert_int_equal(oct_checkpoint_open(path, &checkpoint, &err), OCT_OK);
+    if (oct_text_source_open(checkpoint, path, NULL, &source, &err) != OCT_OK) fail_msg("%s", err.message);
+    oct_checkpoint_close(checkpoint);
+    return source;
+}
+
+static void the_default_model_tokenizes_as_the_reference(void **state) {
+    (void)state;
+    struct oct_text_source source = open_default_model();
+    if (!source.tokenizer) skip();
+    json_t *vectors = golden_json(golden_path("text/smollm2.json.gz"));
+    assert_int_equal(compare_with_vectors(source.tokenizer, vectors, true, true), 0);
+    json_decref(vectors);
+    const char *all = reference_path("text/tokenizers/smollm2.json.gz");
+    if (all) {
+        vectors = golden_json(all);
+        assert_int_equal(compare_with_vectors(source.tokenizer, vectors, true, true), 0);
+        json_decref(vectors);
+    }
+    assert_string_equal(oct_tokenizer_bos(source.tokenizer), "<|im_start|>");
+    assert_string_equal(oct_tokenizer_eos(source.tokenizer), "<|im_end|>");
+    assert_int_equal(oct_tokenizer_eos_id(source.tokenizer), 2);
+    assert_int_equal(oct_tokenizer_vocab_size(source.tokenizer), 49152);
+    oct_text_source_close(&source);
+}
+
+static void the_default_model_renders_and_encodes_chats_as_the_reference(void **state) {
+    (void)state;
+    struct oct_text_source source = open_default_model();
+    if (!source.tokenizer) skip();
+    json_t *vectors = golden_json(golden_path("text/smollm2_chats.json")), *chat, *entry;
+    size_t i;
+    int failed = 0;
+    json_array_foreach(json_object_get(vectors, "cases"), i, entry) {
+        failed += encodes_to(source.tokenizer, json_object_get(entry, "text"), 0, json_object_get(entry, "ids"), "ids");
+    }
+    json_array_foreach(json_object_get(vectors, "chats"), i, chat) {
+        struct oct_chat_options options = {
+            .add_generation_prompt = json_is_true(json_object_get(chat, "add_generation_prompt")),
+            .bos_token = oct_tokenizer_bos(source.tokenizer),
+            .eos_token = oct_tokenizer_eos(source.tokenizer),
+        };
+        struct oct_chat_prompt prompt = {0};
+        struct oct_ids ids = {0};
+        oct_error err = {0};
+        assert_int_equal(oct_chat_render(source.chat, json_object_get(chat, "messages"), &options, &prompt, &err), OCT_OK);
+        assert_string_equal(prompt.text.data, json_string_value(json_object_get(chat, "text")));
+        oct_chat_encode(source.tokenizer, &prompt, &ids);
+        assert_true(same_ids(&ids, json_object_get(chat, "ids")));
+        free(ids.data);
+        oct_chat_prompt_free(&prompt);
+    }
+    assert_int_equal(failed, 0);
+    json_decref(vectors);
+    oct_text_source_close(&source);
+}
+
+// "ab" and "abab" of a vocabulary given as a GGUF file gives it; a space is the symbol U+0120.
+static struct oct_vocabulary tiny_vocabulary(void) {
+    static const char *const tokens[] = {"<s>",
+                                         "a",
+                                         "b",
+                                         "ab",
+                                         "\xC4\xA0",
+                                         ("\xC4\xA0"
+                                          "ab"),
+                                         "<mine>"};
+    static const size_t lengths[] = {3, 1, 1, 2, 2, 4, 6};
+    static const int32_t types[] = {3, 1, 1, 1, 1, 1, 4};
+    static const char *const merges[] = {"a b", "\xC4\xA0 ab"};
+    static const size_t merge_lengths[] = {3, 5};
+    return (struct oct_vocabulary){"gpt2", "smollm", 7, tokens, lengths, types, NULL, 2, merges, merge_lengths, 0, -1, -1, -1, -1, -1};
+}
+
+static void ids_equal(const struct oct_tokenizer *tokenizer, const char *text, int flags, size_t count, const int32_t *expected) {
+    struct oct_ids ids = {0};
+    oct_encode(tokenizer, text, strlen(text), flags, &ids);
+    assert_int_equal(ids.count, count);
+    for (size_t i = 0; i < count; i++) assert_int_equal(ids.data[i], expected[i]);
+    free(ids.data);
+}
+
+static void a_byte_level_vocabulary_merges_by_rank(void **state) {
+    (void)state;
+    struct oct_vocabulary vocabulary = tiny_vocabulary();
+    struct oct_tokenizer *tokenizer;
+    oct_error err = {0};
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_OK);
+    ids_equal(tokenizer, "abab ab", 0, 3, (int32_t[]){3, 3, 5});
+    ids_equal(tokenizer, "a<s>b<mine>", 0, 4, (int32_t[]){1, 0, 2, 6});
+    ids_equal(tokenizer, "a<s>b<mine>", OCT_ENCODE_PLAIN, 3, (int32_t[]){1, 2, 6}); // '<', 's' and '>' have no symbols here
+    ids_equal(tokenizer, "b", OCT_ENCODE_ADD_SPECIAL, 1, (int32_t[]){2});
+    oct_tokenizer_free(tokenizer);
+    vocabulary.add_bos_token = 1;
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_OK);
+    ids_equal(tokenizer, "b", OCT_ENCODE_ADD_SPECIAL, 2, (int32_t[]){0, 2});
+    ids_equal(tokenizer, "", OCT_ENCODE_ADD_SPECIAL, 1, (int32_t[]){0});
+    oct_tokenizer_free(tokenizer);
+}
+
+static void a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes(void **state) {
+    (void)state;
+    static const char *const tokens[] = {"<unk>",
+                                         "<s>",
+                                         "<0xC3>",
+                                         "<0xA9>",
+                                         "\xE2\x96\x81",
+                                         "a",
+                                         "b",
+                                         "ab",
+                                         "ba",
+                                         ("\xE2\x96\x81"
+                                          "ab")};
+    static const size_t lengths[] = {5, 3, 6, 6, 3, 1, 1, 2, 2, 5};
+    static const int32_t types[] = {2, 3, 6, 6, 1, 1, 1, 1, 1, 1};
+    static const float scores[] = {0, 0, 0, 0, -1, -2, -3, -5, -4, -6};
+    struct oct_vocabulary vocabulary = {"llama", "", 10, tokens, lengths, types, scores, 0, NULL, NULL, 1, -1, 0, -1, -1, -1};
+    struct oct_tokenizer *tokenizer;
+    struct oct_buffer text = {0};
+    oct_error err = {0};
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_OK);
+    ids_equal(tokenizer, "aba", 0, 3, (int32_t[]){4, 5, 8}); // "ba" has the better score
+    ids_equal(tokenizer, "ab", OCT_ENCODE_ADD_SPECIAL, 2, (int32_t[]){1, 9});
+    ids_equal(tokenizer, "\xC3\xA9zz", 0, 4, (int32_t[]){4, 2, 3, 0}); // unknown characters fuse
+    oct_decode(tokenizer, (int32_t[]){1, 9, 2, 3}, 4, true, &text);
+    assert_string_equal(text.data, "ab\xC3\xA9");
+    oct_buffer_free(&text);
+    oct_tokenizer_free(tokenizer);
+}
+
+static void a_damaged_vocabulary_is_an_error_that_names_the_fault(void **state) {
+    (void)state;
+    struct oct_tokenizer *tokenizer;
+    oct_error err = {0};
+    struct oct_vocabulary vocabulary = tiny_vocabulary();
+    vocabulary.bos_token_id = 7;
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_CORRUPT);
+    assert_non_null(strstr(err.message, "bos_token_id 7"));
+    vocabulary = tiny_vocabulary();
+    vocabulary.pre = "wordy";
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "wordy"));
+    vocabulary = tiny_vocabulary();
+    static const char *const merges[] = {"a c", "ab"};
+    vocabulary.merges = merges;
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_CORRUPT);
+    assert_non_null(strstr(err.message, "a c"));
+    vocabulary = tiny_vocabulary();
+    static const char *const tokens[] = {"<s>",
+                                         "a",
+                                         "\xFF",
+                                         "ab",
+                                         "\xC4\xA0",
+                                         ("\xC4\xA0"
+                                          "ab"),
+                                         "<mine>"};
+    vocabulary.tokens = tokens;
+    assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_CORRUPT);
+    assert_non_null(strstr(err.message, "token 2"));
+}
+
+static void an_unsupported_part_is_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *json, *named;
+    } cases[] = {
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"BertNormalizer\"}}", "BertNormalizer"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":\"BertProcessing\"}}",
+         "BertProcessing"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "token id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}}", "token id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"b\"]]}}", "merge 0"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[1]}}", "merges[0]"},
+        {"[]", "BPE"},
+        {"{", "not valid JSON"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        oct_error err = {0};
+        assert_null(from_text(cases[i].json, &err));
+        if (!strstr(err.message, cases[i].named)) fail_msg("%s does not name %s", err.message, cases[i].named);
+    }
+}
+
+static void special_names_are_read_beside_the_tokenizer(void **state) {
+    (void)state;
+    write_file("tokenizer_config.json", "{\"bos_token\":{\"content\":\"<s>\"},\"model_max_length\":1000000000000000019884624838656}");
+    write_file("special_tokens_map.json", "{\"bos_token\":\"other\",\"eos_token\":\"</s>\"}");
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_template_eos");
+    remove_file("tokenizer_config.json");
+    remove_file("special_tokens_map.json");
+    assert_string_equal(oct_tokenizer_bos(tokenizer), "<s>");
+    assert_string_equal(oct_tokenizer_eos(tokenizer), "</s>");
+    assert_int_equal(oct_tokenizer_eos_id(tokenizer), 701);
+    oct_tokenizer_free(tokenizer);
+}
+
+static void invalid_utf8_is_read_as_replacement_characters(void **state) {
+    (void)state;
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_gpt2");
+    struct oct_ids bad = {0}, good = {0};
+    oct_encode(tokenizer, "a\xE2\x82z\xFF\xFE", 6, 0, &bad); // the first two bad bytes begin one character
+    oct_encode(tokenizer, "a\xEF\xBF\xBDz\xEF\xBF\xBD\xEF\xBF\xBD", 11, 0, &good);
+    assert_int_equal(bad.count, good.count);
+    assert_memory_equal(bad.data, good.data, good.count * sizeof *good.data);
+    free(bad.data);
+    free(good.data);
+    oct_tokenizer_free(tokenizer);
+}
+
+static void marked_text_never_spells_a_special_token(void **state) {
+    (void)state;
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_template_eos");
+    static const char text[] = "<s>hi<s></s>";
+    static const unsigned char marks[] = {0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0};
+    struct oct_ids ids = {0}, plain = {0};
+    oct_encode_marked(tokenizer, (struct oct_span){text, marks, 12}, 0, &ids);
+    oct_encode(tokenizer, "hi<s>", 5, OCT_ENCODE_PLAIN, &plain);
+    assert_int_equal(ids.count, plain.count + 2);
+    assert_int_equal(ids.data[0], 700);
+    assert_memory_equal(ids.data + 1, plain.data, plain.count * sizeof *plain.data);
+    assert_int_equal(ids.data[ids.count - 1], 701);
+    ids.count = 0;
+    static const unsigned char last[] = {0, 0, 1}; // one marked byte is enough
+    oct_encode_marked(tokenizer, (struct oct_span){"<s>", last, 3}, 0, &ids);
+    for (size_t i = 0; i < ids.count; i++) assert_int_not_equal(ids.data[i], 700);
+    free(ids.data);
+    free(plain.data);
+    oct_tokenizer_free(tokenizer);
+}
+
+static void a_word_of_a_megabyte_takes_no_quadratic_time(void **state) {
+    (void)state;
+    size_t length = 1 << 20;
+    char *text = oct_alloc(length, 1, "a test");
+    for (size_t i = 0; i < length; i++) text[i] = "thea"[i * i % 4];
+    static const char *const names[] = {"bl_gpt2", "sp_legacy"};
+    for (size_t i = 0; i < 2; i++) {
+        struct oct_tokenizer *tokenizer = small_tokenizer(names[i]);
+        struct oct_ids ids = {0};
+        struct oct_buffer back = {0};
+        oct_encode(tokenizer, text, length, 0, &ids);
+        oct_decode(tokenizer, ids.data, ids.count, false, &back);
+        assert_int_equal(back.length, length);
+        assert_memory_equal(back.data, text, length);
+        free(ids.data);
+        oct_buffer_free(&back);
+        oct_tokenizer_free(tokenizer);
+    }
+    free(text);
+}
+
+static void a_stream_gives_whole_characters_and_flushes_a_broken_one(void **state) {
+    (void)state;
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_gpt2");
+    struct oct_decode_stream stream = {0};
+    struct oct_ids ids = {0};
+    struct oct_buffer text = {0};
+    oct_encode(tokenizer, "\xF0\x9F\x94\xA5", 4, 0, &ids);
+    assert_true(ids.count > 1);
+    for (size_t i = 0; i + 1 < ids.count; i++) oct_decode_stream_push(tokenizer, &stream, ids.data[i], &text);
+    assert_int_equal(text.length, 0);
+    oct_decode_stream_flush(tokenizer, &stream, &text);
+    assert_string_equal(text.data, "\xEF\xBF\xBD");
+    oct_decode_stream_free(&stream);
+    oct_buffer_free(&text);
+    free(ids.data);
+    oct_tokenizer_free(tokenizer);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    synthetic = golden_json(golden_path("text/synthetic_tokenizers.json.gz"));
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    json_decref(synthetic);
+    return rmdir(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_feature_gives_the_reference_ids_and_texts),
+        cmocka_unit_test(the_default_model_tokenizes_as_the_reference),
+        cmocka_unit_test(the_default_model_renders_and_encodes_chats_as_the_reference),
+        cmocka_unit_test(a_byte_level_vocabulary_merges_by_rank),
+        cmocka_unit_test(a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes),
+        cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),
+        cmocka_unit_test(an_unsupported_part_is_named),
+        cmocka_unit_test(special_names_are_read_beside_the_tokenizer),
+        cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
+        cmocka_unit_test(marked_text_never_spells_a_special_token),
+        cmocka_unit_test(a_word_of_a_megabyte_takes_no_quadratic_time),
+        cmocka_unit_test(a_stream_gives_whole_characters_and_flushes_a_broken_one),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

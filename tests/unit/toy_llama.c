@@ -1,0 +1,59 @@
+#include "toy_llama.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+int toy_max_rows_seen, toy_max_seqs_seen;
+int32_t toy_poison = -1;
+
+void toy_llama_open(struct toy_llama *toy, int vocab_size, int block_size, int num_blocks) {
+    *toy = (struct toy_llama){.llama.config.vocab_size = vocab_size};
+    int32_t *tokens = oct_alloc((size_t)(num_blocks * block_size), sizeof *tokens, "toy blocks");
+    for (int i = 0; i < num_blocks * block_size; i++) tokens[i] = -1;
+    toy->layer.k = tokens;
+    toy->cache.shape = (struct oct_kv_shape){.block_size = block_size, .num_blocks = num_blocks};
+    toy->cache.layers = &toy->layer;
+    toy_max_rows_seen = toy_max_seqs_seen = 0;
+    toy_poison = -1;
+}
+
+void toy_llama_close(struct toy_llama *toy) {
+    free(toy->layer.k);
+}
+
+static uint64_t hash(uint64_t x) {
+    x = (x ^ x >> 33) * 0xff51afd7ed558ccd;
+    return x ^ x >> 29;
+}
+
+void oct_llama_forward(struct oct_llama *llama, struct oct_kv_cache *cache, const struct oct_batch *batch, float *logits,
+                       const struct oct_observer *observer) {
+    (void)observer;
+    int32_t *stored = cache->layers[0].k;
+    int block_size = cache->shape.block_size, logit_row = 0;
+    if (batch->num_rows > toy_max_rows_seen) toy_max_rows_seen = batch->num_rows;
+    if (batch->num_seqs > toy_max_seqs_seen) toy_max_seqs_seen = batch->num_seqs;
+    OCT_CHECK(batch->row_starts[0] == 0 && batch->row_starts[batch->num_seqs] == batch->num_rows);
+    for (int s = 0; s < batch->num_seqs; s++) {
+        const int32_t *table = batch->block_tables + s * batch->max_blocks;
+        OCT_CHECK(batch->row_starts[s] < batch->row_starts[s + 1]);
+        for (int row = batch->row_starts[s]; row < batch->row_starts[s + 1]; row++) {
+            int position = batch->positions[row];
+            OCT_CHECK(position / block_size < batch->max_blocks && table[position / block_size] < cache->shape.num_blocks);
+            stored[table[position / block_size] * block_size + position % block_size] = batch->tokens[row];
+        }
+        for (int row = batch->row_starts[s]; row < batch->row_starts[s + 1]; row++) {
+            if (logit_row == batch->num_logit_rows || batch->logit_rows[logit_row] != row) continue;
+            uint64_t seen = 0;
+            for (int position = 0; position <= batch->positions[row]; position++)
+                seen = hash(seen * 31 + (uint64_t)stored[table[position / block_size] * block_size + position % block_size] + 1);
+            float *out = logits + (size_t)logit_row++ * (size_t)llama->config.vocab_size;
+            for (int id = 0; id < llama->config.vocab_size; id++) // quarters, so that ties occur
+                out[id] = (float)(hash(seen + (uint64_t)id * 0x9e3779b97f4a7c15) >> 40 & 31) / 4;
+            if (batch->tokens[row] == toy_poison) out[3] = NAN;
+        }
+    }
+    OCT_CHECK(logit_row == batch->num_logit_rows);
+}
