@@ -9,7 +9,6 @@
 #include "cli/stream.h"
 #include "cli/suggest.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +79,9 @@ static enum line_outcome read_message(struct chat *chat, struct oct_buffer *text
     for (bool more = true, first = true; more; first = false) {
         if (chat->terminal) fputs(first ? "> " : "  ", stdout);
         fflush(stdout);
-        errno = 0;
-        ssize_t length = getline(&line, &capacity, stdin);
+        // A terminal hands over one line at a time, so that nothing waits in stdin's buffer while its descriptor is asked.
+        bool ready = !chat->terminal || oct_interrupt_wait(STDIN_FILENO);
+        ssize_t length = ready ? getline(&line, &capacity, stdin) : -1;
         if (length < 0) {
             outcome = oct_interrupted() ? LINE_INTERRUPTED : LINE_END;
             clearerr(stdin);

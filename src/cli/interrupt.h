@@ -7,4 +7,6 @@
 // From here on signals set a flag (and break off blocking reads) instead of ending the process.
 void oct_interrupt_catch(void);
 bool oct_interrupted(void);
+// Waits until there is something to read from `fd`, its end included: true. False: a signal came first.
+bool oct_interrupt_wait(int fd);
 void oct_interrupt_clear(void); // answered: the program goes on

@@ -435,7 +435,7 @@ static oct_status check_supported(struct reader *r) {
     if (mode == OCT_QUANT_SHAPE || mode == OCT_QUANT_LOAD)
         return oct_fail(r->err, OCT_UNSUPPORTED, "%s: mode: %s is not implemented; MEASURE and QUANTIZE are", r->path,
                         keys[MODE].choices[mode]);
-    if (*r->observer && strcmp(r->observer, "maxabs") != 0)
+    if (strcmp(r->observer, "maxabs") != 0)
         return oct_fail(r->err, OCT_UNSUPPORTED, "%s: observer: \"maxabs\" expected, \"%s\" found", r->path, r->observer);
     return OCT_OK;
 }
@@ -448,7 +448,7 @@ static oct_status check(struct reader *r) {
 oct_status oct_quant_config_load(const char *path, struct oct_quant_config **out, oct_error *err) {
     json_t *root;
     OCT_TRY(oct_json_load(path, MAX_CONFIG_BYTES, &root, err));
-    struct reader r = {.path = path, .err = err};
+    struct reader r = {.path = path, .observer = "maxabs", .err = err};
     for (int id = 0; id < NUM_KEYS; id++) r.values[id] = keys[id].preset;
     r.config = oct_alloc(1, sizeof *r.config, "a quantization configuration");
     oct_status status = OCT_OK;

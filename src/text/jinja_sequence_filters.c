@@ -20,6 +20,11 @@ static struct jinja_value follow(struct jinja *j, struct jinja_value item, struc
     }
 }
 
+// What map, select and their like go over: a false value counts as nothing, even one that is not iterable.
+static const struct jinja_list *iterate_true(struct jinja *j, struct jinja_value value) {
+    return jinja_iterate(j, jinja_truth(value) ? value : jinja_undefined());
+}
+
 static struct jinja_value fold_case(struct jinja *j, struct jinja_value value, bool case_sensitive) {
     if (case_sensitive || !jinja_is_string(value)) return value;
     return jinja_change_case(j, *value.string, JINJA_LOWER);
@@ -93,14 +98,14 @@ FILTER(filter_join) {
 static struct jinja_arguments rest_of(const struct jinja_arguments *arguments, size_t skip) {
     struct jinja_arguments rest = *arguments;
     size_t skipped = skip < rest.count ? skip : rest.count;
-    rest.positional += skipped;
+    if (skipped) rest.positional += skipped;
     rest.count -= skipped;
     return rest;
 }
 
 FILTER(filter_map) {
     struct jinja_value out = jinja_new_list(j, JINJA_LIST, 0);
-    const struct jinja_list *list = jinja_iterate(j, self);
+    const struct jinja_list *list = iterate_true(j, self);
     const struct jinja_value *attribute = arguments->count ? NULL : jinja_argument(arguments, 0, "attribute");
     const struct jinja_value *otherwise = jinja_argument(arguments, SIZE_MAX, "default");
     if (attribute) {
@@ -124,7 +129,7 @@ FILTER(filter_map) {
 static struct jinja_value choose(struct jinja *j, struct jinja_value self, const struct jinja_arguments *arguments, bool wanted,
                                  bool by_attribute) {
     struct jinja_value out = jinja_new_list(j, JINJA_LIST, 0), attribute = jinja_none();
-    const struct jinja_list *list = jinja_iterate(j, self);
+    const struct jinja_list *list = iterate_true(j, self);
     struct jinja_arguments rest = rest_of(arguments, by_attribute);
     jinja_test test = NULL;
     if (by_attribute) attribute = jinja_required(j, arguments, 0, "attr");

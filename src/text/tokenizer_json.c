@@ -188,16 +188,26 @@ static oct_status load_special_names(const char *directory, struct oct_tokenizer
 }
 
 oct_status oct_tokenizer_from_directory(const char *directory, struct oct_tokenizer **out, oct_error *err) {
-    struct oct_tokenizer *tokenizer = oct_tokenizer_new();
     char *path = oct_path_join(directory, "tokenizer.json");
     json_t *json = NULL;
+    *out = NULL;
     oct_status status = oct_json_load(path, MAX_TOKENIZER_BYTES, &json, err);
-    if (status == OCT_OK) status = load_parts(path, json, tokenizer, err);
-    if (status == OCT_OK) status = load_special_names(directory, tokenizer, err);
-    if (status == OCT_OK) oct_tokenizer_finish(tokenizer);
+    if (status == OCT_OK) status = oct_tokenizer_from_json(path, json, out, err);
+    if (status == OCT_OK) status = load_special_names(directory, *out, err);
     json_decref(json);
     free(path);
-    if (status != OCT_OK) {
+    if (status == OCT_OK) return OCT_OK;
+    oct_tokenizer_free(*out);
+    *out = NULL;
+    return status;
+}
+
+oct_status oct_tokenizer_from_json(const char *name, const json_t *json, struct oct_tokenizer **out, oct_error *err) {
+    struct oct_tokenizer *tokenizer = oct_tokenizer_new();
+    oct_status status = load_parts(name, json, tokenizer, err);
+    if (status == OCT_OK) {
+        oct_tokenizer_finish(tokenizer);
+    } else {
         oct_tokenizer_free(tokenizer);
         tokenizer = NULL;
     }

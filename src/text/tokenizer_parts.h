@@ -25,6 +25,9 @@ struct oct_tokenizer {
     int32_t eos_id;         // -1: none
 };
 
+// The value of a tokenizer.json; `name` stands in messages for the file. BOS and EOS stay unnamed.
+oct_status oct_tokenizer_from_json(const char *name, const json_t *json, struct oct_tokenizer **out, oct_error *err);
+
 struct oct_tokenizer *oct_tokenizer_new(void);
 // `token.content` is copied. Adds its spelling to tokens where the id has none.
 void oct_tokenizer_add_token(struct oct_tokenizer *tokenizer, struct oct_added_token token);

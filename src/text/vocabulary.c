@@ -25,13 +25,24 @@ static uint64_t hash_bytes(const char *text, size_t length) {
 }
 
 // The slot that holds `text`, or the free one where it belongs.
-static size_t find_slot(const struct oct_token_table *table, const char *text, size_t length) {
-    size_t mask = table->num_slots - 1, slot = (size_t)hash_bytes(text, length) & mask;
-    for (; table->slots[slot]; slot = (slot + 1) & mask) {
-        uint32_t id = table->slots[slot] - 1;
-        if (table->lengths[id] == length && memcmp(table->text + table->offsets[id], text, length) == 0) break;
+static struct oct_token_slot *find_slot(const struct oct_token_table *table, const char *text, size_t length, uint64_t hash) {
+    size_t mask = table->num_slots - 1, at = (size_t)hash & mask;
+    uint32_t tag = (uint32_t)(hash >> 32);
+    for (; table->slots[at].id; at = (at + 1) & mask) {
+        uint32_t id = table->slots[at].id - 1;
+        if (table->slots[at].tag != tag || table->lengths[id] != length) continue;
+        if (memcmp(table->text + table->offsets[id], text, length) == 0) break;
     }
-    return slot;
+    return &table->slots[at];
+}
+
+static void put_into_slot(struct oct_token_table *table, int32_t id) {
+    const char *text = table->text + table->offsets[id];
+    uint64_t hash = hash_bytes(text, table->lengths[id]);
+    struct oct_token_slot *slot = find_slot(table, text, table->lengths[id], hash);
+    if (slot->id) return;
+    *slot = (struct oct_token_slot){(uint32_t)id + 1, (uint32_t)(hash >> 32)};
+    table->count++;
 }
 
 static void grow_slots(struct oct_token_table *table, size_t count) {
@@ -43,11 +54,7 @@ static void grow_slots(struct oct_token_table *table, size_t count) {
     table->num_slots = num_slots;
     table->count = 0;
     for (size_t id = 0; id < table->size; id++) {
-        if (table->lengths[id] == ABSENT) continue;
-        size_t slot = find_slot(table, table->text + table->offsets[id], table->lengths[id]);
-        if (table->slots[slot]) continue;
-        table->slots[slot] = (uint32_t)id + 1;
-        table->count++;
+        if (table->lengths[id] != ABSENT) put_into_slot(table, (int32_t)id);
     }
 }
 
@@ -81,15 +88,12 @@ void oct_token_table_add(struct oct_token_table *table, int32_t id, const char *
         grow_slots(table, table->count + 1);
         return;
     }
-    size_t slot = find_slot(table, table->text + table->offsets[id], length);
-    if (table->slots[slot]) return;
-    table->slots[slot] = (uint32_t)id + 1;
-    table->count++;
+    put_into_slot(table, id);
 }
 
 int32_t oct_token_table_find(const struct oct_token_table *table, const char *text, size_t length) {
     if (!table->num_slots || length > table->longest) return -1;
-    return (int32_t)table->slots[find_slot(table, text, length)] - 1;
+    return (int32_t)find_slot(table, text, length, hash_bytes(text, length))->id - 1;
 }
 
 const char *oct_token_table_text(const struct oct_token_table *table, int32_t id, size_t *length) {

@@ -14,10 +14,13 @@ struct oct_token_table {
     uint32_t *lengths; // (size) bytes; ids without a token have UINT32_MAX
     size_t size;       // largest id + 1
     size_t capacity;   // of offsets and lengths
-    uint32_t *slots;   // (num_slots) hash table of id + 1; 0: free
-    size_t num_slots;  // a power of two
-    size_t count;      // tokens in slots
-    size_t longest;    // bytes of the longest token
+    struct oct_token_slot {
+        uint32_t id;  // id + 1; 0: free
+        uint32_t tag; // half of the hash, so that other tokens are passed over without a look at their text
+    } * slots;        // (num_slots) hash table
+    size_t num_slots; // a power of two
+    size_t count;     // tokens in slots
+    size_t longest;   // bytes of the longest token
 };
 
 // Room for `count` tokens without growing; may be left out.

@@ -396,7 +396,8 @@ def test_the_prompts_that_come_with_octavo_are_the_default(tmp_path):
     fails(1, "OCTAVO_SHARE", "calibrate", TINY, "-o", tmp_path / "out", env=env)
     (tmp_path / "calibration_prompts.jsonl").write_text('{"prompt": "hello"}\n')
     assert "measured           1 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", env=env).stdout
-    assert "share/octavo" not in succeeds("calibrate", TINY, "-o", tmp_path / "out", "--limit", 2).stderr
+    if (Path(PROGRAM).parent.parent / "share" / "octavo").exists():  # not where the build folder lies outside the tree
+        assert "measured           2 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", "--limit", 2).stdout
 
 
 def test_an_interrupted_calibration_writes_nothing(tmp_path):

@@ -99,6 +99,37 @@ static void the_json_beside_an_npz_is_what_python_dumps(void **state) {
     }
 }
 
+// Every file that INC, numpy or the calibration scripts wrote, where the larger reference folder is.
+static void every_npz_of_the_reference_folder_is_read(void **state) {
+    (void)state;
+    const char *root = getenv("OCTAVO_REFERENCE");
+    char command[1100], path[1024];
+    int num_files = 0, num_pairs = 0;
+    snprintf(command, sizeof command, "find '%s/inc' -name '*.npz' 2>/dev/null", root ? root : "");
+    FILE *list = popen(command, "r");
+    while (fgets(path, sizeof path, list)) {
+        struct oct_tree tree = {0};
+        struct oct_buffer json = {0};
+        size_t length;
+        path[strcspn(path, "\n")] = '\0';
+        struct oct_value *value = read_npz(path, &tree);
+        num_files++;
+        memcpy(strrchr(path, '.'), ".json", 6);
+        char *expected = oct_path_exists(path) ? golden_text(path, &length) : NULL;
+        if (expected && !strstr(path, "/vllm_step")) { // the scripts lay JSON out their own way
+            oct_python_json(value, &json);
+            if (strcmp(json.data, expected) != 0) fail_msg("%s differs", path);
+            num_pairs++;
+        }
+        free(expected);
+        oct_buffer_free(&json);
+        oct_tree_free(&tree);
+    }
+    pclose(list);
+    print_message("# %d files, %d of them with JSON\n", num_files, num_pairs);
+    if (!num_files) skip();
+}
+
 static void a_hand_made_pickle_without_memo_is_read(void **state) {
     (void)state;
     struct oct_tree tree = {0};
@@ -194,6 +225,22 @@ static void a_truncated_file_is_an_error(void **state) {
         free(part);
         oct_tree_free(&tree);
     }
+    free(bytes);
+}
+
+static void a_changed_byte_is_told_by_the_checksum(void **state) {
+    (void)state;
+    size_t length;
+    char *bytes = golden_text(golden("tiny.npz"), &length);
+    struct oct_tree tree = {0};
+    struct oct_value *root;
+    oct_error err;
+    char *number = memmem(bytes, length, "\x00\x00\x82\x40", 4); // 4.0625
+    assert_non_null(number);
+    number[2]++;
+    assert_int_equal(oct_npz_parse("changed.npz", bytes, length, &tree, &root, &err), OCT_CORRUPT);
+    assert_string_equal(err.message, "changed.npz: arr_0.npy: damaged (its checksum does not match)");
+    oct_tree_free(&tree);
     free(bytes);
 }
 
@@ -320,10 +367,12 @@ int main(void) {
         cmocka_unit_test(what_numpy_1_wrote_is_written_byte_for_byte),
         cmocka_unit_test(what_numpy_2_wrote_means_the_same),
         cmocka_unit_test(the_json_beside_an_npz_is_what_python_dumps),
+        cmocka_unit_test(every_npz_of_the_reference_folder_is_read),
         cmocka_unit_test(a_hand_made_pickle_without_memo_is_read),
         cmocka_unit_test(numbers_are_written_as_python_does),
         cmocka_unit_test(numpy_reads_what_is_written),
         cmocka_unit_test(a_truncated_file_is_an_error),
+        cmocka_unit_test(a_changed_byte_is_told_by_the_checksum),
         cmocka_unit_test(a_damaged_pickle_is_read_or_refused_but_never_crashes),
         cmocka_unit_test(a_pickle_can_execute_nothing),
         cmocka_unit_test(a_small_pickle_cannot_stand_for_a_huge_tree),

@@ -109,6 +109,7 @@ static void what_is_not_implemented_is_refused(void **state) {
     assert_fails("{\"fake_quant\": \"true\"}", OCT_UNSUPPORTED, "fake_quant: TRUE is not implemented");
     assert_fails("{\"mode\": \"SHAPE\"}", OCT_UNSUPPORTED, "mode: SHAPE is not implemented");
     assert_fails("{\"observer\": \"save\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"save\" found");
+    assert_fails("{\"observer\": \"\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"\" found");
     assert_fails("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED, "is not implemented");
 }
 

@@ -141,8 +141,8 @@ static struct oct_vocabulary tiny_vocabulary(void) {
                                          "b",
                                          "ab",
                                          "\xC4\xA0",
-                                         "\xC4\xA0"
-                                         "ab",
+                                         ("\xC4\xA0"
+                                          "ab"),
                                          "<mine>"};
     static const size_t lengths[] = {3, 1, 1, 2, 2, 4, 6};
     static const int32_t types[] = {3, 1, 1, 1, 1, 1, 4};
@@ -188,8 +188,8 @@ static void a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes(v
                                          "b",
                                          "ab",
                                          "ba",
-                                         "\xE2\x96\x81"
-                                         "ab"};
+                                         ("\xE2\x96\x81"
+                                          "ab")};
     static const size_t lengths[] = {5, 3, 6, 6, 3, 1, 1, 2, 2, 5};
     static const int32_t types[] = {2, 3, 6, 6, 1, 1, 1, 1, 1, 1};
     static const float scores[] = {0, 0, 0, 0, -1, -2, -3, -5, -4, -6};
@@ -230,8 +230,8 @@ static void a_damaged_vocabulary_is_an_error_that_names_the_fault(void **state) 
                                          "\xFF",
                                          "ab",
                                          "\xC4\xA0",
-                                         "\xC4\xA0"
-                                         "ab",
+                                         ("\xC4\xA0"
+                                          "ab"),
                                          "<mine>"};
     vocabulary.tokens = tokens;
     assert_int_equal(oct_tokenizer_from_vocabulary("tiny", &vocabulary, &tokenizer, &err), OCT_CORRUPT);
