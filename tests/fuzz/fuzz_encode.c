@@ -22,10 +22,10 @@ static struct oct_tokenizer *byte_level(void) {
     json_object_set_new(vocabulary, "the", json_integer(257));
     json_object_set_new(vocabulary, "aa", json_integer(258));
     json_object_set_new(vocabulary, "aaaa", json_integer(259));
-    json = json_pack("{s:{s:s, s:o, s:[[s,s],[s,s],[s,s],[s,s]]}, s:{s:s, s:b}, s:{s:s}, s:[{s:i, s:s, s:b}, {s:i, s:s, s:b, s:b, s:b}]}", "model",
-                     "type", "BPE", "vocab", vocabulary, "merges", "t", "h", "th", "e", "a", "a", "aa", "aa", "pre_tokenizer", "type", "ByteLevel",
-                     "add_prefix_space", 0, "decoder", "type", "ByteLevel", "added_tokens", "id", 260, "content", "<s>", "special", 1, "id", 261,
-                     "content", "<tool>", "single_word", 1, "normalized", 1, "special", 0);
+    json = json_pack("{s:{s:s, s:o, s:[[s,s],[s,s],[s,s],[s,s]]}, s:{s:s, s:b}, s:{s:s}, s:[{s:i, s:s, s:b}, {s:i, s:s, s:b, s:b, s:b}]}",
+                     "model", "type", "BPE", "vocab", vocabulary, "merges", "t", "h", "th", "e", "a", "a", "aa", "aa", "pre_tokenizer",
+                     "type", "ByteLevel", "add_prefix_space", 0, "decoder", "type", "ByteLevel", "added_tokens", "id", 260, "content",
+                     "<s>", "special", 1, "id", 261, "content", "<tool>", "single_word", 1, "normalized", 1, "special", 0);
     struct oct_tokenizer *tokenizer;
     oct_error err;
     OCT_CHECK(oct_tokenizer_from_json("byte level", json, &tokenizer, &err) == OCT_OK);
@@ -36,7 +36,16 @@ static struct oct_tokenizer *byte_level(void) {
 static struct oct_tokenizer *sentencepiece(void) {
     enum { COUNT = 256 + 9 };
     static char names[256][8];
-    const char *tokens[COUNT] = {"<unk>", "<s>", "\xE2\x96\x81", "a", "b", "ab", "ba", "\xE2\x96\x81" "a", "\xE2\x96\x81\xE2\x96\x81"};
+    const char *tokens[COUNT] = {"<unk>",
+                                 "<s>",
+                                 "\xE2\x96\x81",
+                                 "a",
+                                 "b",
+                                 "ab",
+                                 "ba",
+                                 "\xE2\x96\x81"
+                                 "a",
+                                 "\xE2\x96\x81\xE2\x96\x81"};
     size_t lengths[COUNT];
     int32_t types[COUNT] = {2, 3, 1, 1, 1, 1, 1, 1, 1};
     float scores[COUNT] = {0};

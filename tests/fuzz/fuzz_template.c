@@ -18,8 +18,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     oct_error err;
     if (!messages) {
         messages = parse("[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Hi \\u00e9\\ud83d\\ude00 <s>\\n\"},"
-                         "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1,\"y\":[1.5,true]}}}]}]");
-        tools = parse("[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"x\":{\"type\":\"integer\"}}}}}]");
+                         "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1,"
+                         "\"y\":[1.5,true]}}}]}]");
+        tools =
+            parse("[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"x\":{\"type\":\"integer\"}}}}}]");
     }
     struct oct_chat_options options = {.add_generation_prompt = true, .bos_token = "<s>", .eos_token = "</s>", .tools = tools};
     if (oct_chat_template_compile("fuzz", (const char *)data, size, &chat, &err) != OCT_OK) return 0;

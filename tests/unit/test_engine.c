@@ -315,15 +315,18 @@ static void a_cancelled_request_ends_with_abort_and_leaves_no_blocks(void **stat
     assert_true(oct_request_next(running, -1, &delta));
     oct_request_cancel(waiting);
     oct_request_cancel(running);
-    struct answer answer = {0};
-    while (answer.finish == OCT_RUNNING) {
+    oct_finish finish = delta.finish;
+    while (finish == OCT_RUNNING) {
         assert_true(oct_request_next(running, -1, &delta));
-        answer.finish = delta.finish;
+        finish = delta.finish;
     }
-    assert_true(answer.finish == OCT_FINISH_ABORT || answer.finish == OCT_FINISH_LENGTH); // it may have been that quick
-    answer = read_answer(waiting);
-    assert_int_equal(answer.finish, OCT_FINISH_ABORT);
-    assert_int_equal(answer.num_tokens, 0);
+    struct answer answer = read_answer(waiting);
+    if (finish == OCT_FINISH_ABORT) { // so the other one's turn never came
+        assert_int_equal(answer.finish, OCT_FINISH_ABORT);
+        assert_int_equal(answer.num_tokens, 0);
+    } else {
+        assert_int_equal(finish, OCT_FINISH_LENGTH); // on a busy machine it may be done before this thread runs again
+    }
     oct_request_cancel(waiting); // too late, and harmless
     oct_request_free(waiting);
     oct_request_free(running);
