@@ -446,7 +446,7 @@ def test_without_a_timeout_a_signal_aborts_what_runs(start):
         assert b'"finish_reason":"abort"' in data and b"data: [DONE]" in data
         assert status_of(read_all(plain)) == 503
         assert read_all(idle) == b""
-    assert server.stop() == 0
+    assert server.wait() == 0
     assert time.monotonic() - begin < 1.5
 
 
@@ -461,7 +461,7 @@ def test_with_a_timeout_running_requests_end_and_new_ones_are_refused(start):
         with pytest.raises(OSError):
             server.connect(1)
         assert b'"finish_reason":"length"' in read_all(stream)
-    assert server.stop() == 0
+    assert server.wait() == 0
     assert time.monotonic() - begin < 3
 
 

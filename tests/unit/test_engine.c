@@ -315,15 +315,18 @@ static void a_cancelled_request_ends_with_abort_and_leaves_no_blocks(void **stat
     assert_true(oct_request_next(running, -1, &delta));
     oct_request_cancel(waiting);
     oct_request_cancel(running);
-    struct answer answer = {0};
-    while (answer.finish == OCT_RUNNING) {
+    oct_finish finish = delta.finish;
+    while (finish == OCT_RUNNING) {
         assert_true(oct_request_next(running, -1, &delta));
-        answer.finish = delta.finish;
+        finish = delta.finish;
     }
-    assert_true(answer.finish == OCT_FINISH_ABORT || answer.finish == OCT_FINISH_LENGTH); // it may have been that quick
-    answer = read_answer(waiting);
-    assert_int_equal(answer.finish, OCT_FINISH_ABORT);
-    assert_int_equal(answer.num_tokens, 0);
+    struct answer answer = read_answer(waiting);
+    if (finish == OCT_FINISH_ABORT) { // so the other one's turn never came
+        assert_int_equal(answer.finish, OCT_FINISH_ABORT);
+        assert_int_equal(answer.num_tokens, 0);
+    } else {
+        assert_int_equal(finish, OCT_FINISH_LENGTH); // on a busy machine it may be done before this thread runs again
+    }
     oct_request_cancel(waiting); // too late, and harmless
     oct_request_free(waiting);
     oct_request_free(running);
@@ -347,12 +350,14 @@ static void a_request_may_be_freed_while_it_runs(void **state) {
 static void nothing_ready_is_told_in_time(void **state) {
     (void)state;
     oct_engine *engine = open_engine((oct_engine_options){.max_num_seqs = 1});
-    oct_request *running = submit(engine, greedy(0)), *waiting = submit(engine, greedy(1));
+    enum { NUM_AHEAD = 20 }; // so many that a busy machine does not come to the last one before this thread asks
+    oct_request *ahead[NUM_AHEAD];
+    for (int i = 0; i < NUM_AHEAD; i++) ahead[i] = submit(engine, greedy(0));
+    oct_request *waiting = submit(engine, greedy(1));
     oct_delta delta;
     assert_false(oct_request_next(waiting, 0, &delta));
-    oct_request_cancel(running);
+    for (int i = 0; i < NUM_AHEAD; i++) oct_request_free(ahead[i]);
     assert_true(oct_request_next(waiting, 10, &delta));
-    oct_request_free(running);
     oct_request_free(waiting);
     close_engine(engine);
 }
