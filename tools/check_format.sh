@@ -16,7 +16,7 @@ if [ "${1:-}" = --fix ]; then
     list_files | xargs -0 -r "$formatter" --style=file -i
     exit 0
 fi
-places=$(list_files | xargs -0 -r "$formatter" --style=file --dry-run 2>&1 | grep 'clang-format-violations' | cut -d : -f 1,2 || true)
+places=$(list_files | xargs -0 -r "$formatter" --style=file --dry-run 2>&1 | grep 'clang-format-violations' | cut -d : -f 1,2 | uniq || true)
 if [ -n "$places" ]; then
     echo "$places"
     echo "These lines are not formatted as .clang-format says; \`make format\` formats them."

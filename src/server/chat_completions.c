@@ -57,40 +57,42 @@ static bool tokenize(struct oct_generation *generation) {
 
 // ---- The answer.
 
-static void write_token(struct oct_json_writer *writer, const struct oct_buffer *text, float logprob) {
+// Opens the object of one token; a piece of a character has no bytes. The bytes are the text's even where the token goes by its id.
+static void write_token(struct oct_choice *choice, struct oct_json_writer *writer, const oct_token_logprob *token, bool sampled) {
+    struct oct_buffer name = {0}, text = {0};
+    oct_token_name(choice, token->id, false, &name);
+    oct_token_text(choice, token->id, sampled, &text);
     oct_json_open(writer, '{');
     oct_json_key(writer, "token");
-    oct_json_string(writer, text->data, text->length);
+    oct_json_string(writer, name.data, name.length);
     oct_json_key(writer, "logprob");
-    oct_json_real(writer, oct_printed_logprob(logprob));
+    oct_json_real(writer, oct_printed_logprob(token->logprob));
     oct_json_key(writer, "bytes");
     oct_json_open(writer, '[');
-    for (size_t i = 0; i < text->length; i++) oct_json_integer(writer, (unsigned char)text->data[i]);
+    for (size_t i = 0; i < text.length; i++) oct_json_integer(writer, (unsigned char)text.data[i]);
     oct_json_close(writer, ']');
+    oct_buffer_free(&name);
+    oct_buffer_free(&text);
 }
 
 // top_logprobs: the sampled token, then the best others, top_logprobs of them in all.
 static void add_logprob(struct oct_choice *choice, const oct_token_logprob *row, size_t count) {
     struct oct_json_writer *list = &choice->logprobs[CONTENT], top = {0};
-    struct oct_buffer text = {0};
     int64_t wanted = choice->generation->request.top_logprobs, written = 0;
     if (wanted == -1) wanted = (int64_t)count;
     for (size_t i = 0; i < count && written < wanted; i++) {
         if (i > 0 && row[i].id == row[0].id) continue;
-        oct_token_text(choice, row[i].id, false, &text);
-        write_token(&top, &text, row[i].logprob);
+        write_token(choice, &top, &row[i], false);
         oct_json_close(&top, '}');
         written++;
     }
-    oct_token_text(choice, row[0].id, true, &text);
-    write_token(list, &text, row[0].logprob);
+    write_token(choice, list, &row[0], true);
     oct_json_key(list, "top_logprobs");
     oct_json_open(list, '[');
     if (top.out.length > 0) oct_json_raw(list, top.out.data, top.out.length);
     oct_json_close(list, ']');
     oct_json_close(list, '}');
     oct_buffer_free(&top.out);
-    oct_buffer_free(&text);
 }
 
 static void write_logprobs(const struct oct_choice *choice, struct oct_json_writer *writer) {

@@ -75,6 +75,9 @@ static bool normalize(struct oct_api_error *error, const char *model, size_t ind
     if (!role) return invalid_message(error, index, "role", "missing", "Field required", message);
     if (!json_is_string(role)) return invalid_message(error, index, "role", "string_type", "Input should be a valid string", role);
     if (calls && !json_is_null(calls) && !parse_arguments(error, index, calls)) return false;
+    // The newer name of the same role. Templates know the older one.
+    if (!strcmp(json_string_value(role), "developer")) json_object_set_new(message, "role", json_string("system"));
+    role = json_object_get(message, "role");
     bool may_be_null = !strcmp(json_string_value(role), "assistant");
     json_t *text = NULL;
     if (json_is_string(content)) return true;

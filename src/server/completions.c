@@ -96,15 +96,15 @@ static void add_logprob(struct oct_choice *choice, const oct_token_logprob *row,
     struct oct_json_writer *lists = choice->logprobs, *top = &lists[TOP_LOGPROBS];
     // The alternatives first: sampling the token changes what an unfinished character goes on with.
     struct oct_json_writer best = {0};
-    oct_token_text(choice, row[0].id, false, &text);
+    oct_token_name(choice, row[0].id, false, &text);
     for (size_t i = 1; i < count; i++) {
-        oct_token_text(choice, row[i].id, false, &other);
+        oct_token_name(choice, row[i].id, false, &other);
         bool same_key = other.length == text.length && !memcmp(other.data, text.data, text.length);
         if (row[i].id == row[0].id || same_key) continue; // the sampled token's number must be the one that survives
         oct_json_key(&best, other.data);
         oct_json_real(&best, oct_printed_logprob(row[i].logprob));
     }
-    oct_token_text(choice, row[0].id, true, &text);
+    oct_token_name(choice, row[0].id, true, &text);
     oct_json_integer(&lists[TEXT_OFFSET], (int64_t)choice->printed_characters);
     oct_json_real(&lists[TOKEN_LOGPROBS], oct_printed_logprob(row[0].logprob));
     oct_json_string(&lists[TOKENS], text.data, text.length);

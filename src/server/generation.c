@@ -254,6 +254,17 @@ static void answer_whole(struct oct_generation *generation) {
     oct_buffer_free(&answer.out);
 }
 
+static void append_stop_token(struct oct_choice *choice) {
+    const struct oct_generation *generation = choice->generation;
+    char *text;
+    size_t length;
+    oct_error err;
+    bool skip_special = generation->request.skip_special_tokens;
+    if (oct_detokenize(generation->serving->engine, &choice->stop_token, 1, skip_special, &text, &length, &err) != OCT_OK) return;
+    oct_buffer_append(&choice->text, text, length);
+    oct_free(text);
+}
+
 static void note_finish(struct oct_choice *choice, const oct_delta *delta) {
     struct oct_generation *generation = choice->generation;
     const struct oct_openai_request *request = &generation->request;
@@ -265,6 +276,7 @@ static void note_finish(struct oct_choice *choice, const oct_delta *delta) {
     }
     for (size_t i = 0; i < request->num_stop_token_ids; i++) // an EOS that nobody named is no stop_reason
         if (request->stop_token_ids[i] == delta->stop_token) choice->stop_token = delta->stop_token;
+    if (choice->stop_token >= 0 && request->include_stop_str_in_output) append_stop_token(choice);
     if (generation->score_only) choice->finish = OCT_FINISH_LENGTH;
 }
 

@@ -3,7 +3,6 @@
 #include "server/json_writer.h"
 #include "server/openai_response.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static void reply_json(struct oct_connection *connection, struct oct_json_writer *writer) {

@@ -442,6 +442,11 @@ static bool check_tools(const json_t *body, enum oct_endpoint_set endpoint, stru
         if (!json_is_object(tool))
             return oct_openai_invalid(error, param, "model_attributes_type",
                                       "Input should be a valid dictionary or object to extract fields from", tool);
+        const char *type = json_string_value(json_object_get(tool, "type"));
+        if (type && strcmp(type, "function") != 0) {
+            snprintf(param, sizeof param, "body.tools.%zu.type", i);
+            return oct_openai_invalid(error, param, "literal_error", "Input should be function", json_object_get(tool, "type"));
+        }
         if (!json_is_object(function)) return oct_openai_invalid(error, param, "missing", "Field required", tool);
         found |= named && name && !strcmp(named, name);
     }
@@ -494,7 +499,10 @@ static bool check_refused(const struct oct_openai_request *request, enum oct_end
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const json_t *value = json_object_get(body, refused[i].name);
         if (!(refused[i].endpoints & endpoint) || !value || json_is_null(value)) continue;
-        if (json_is_string(value) || is_true(value)) {
+        if (request->stream && !strcmp(refused[i].name, "prompt_logprobs")) continue; // 0 by now, and streams never show them
+        // A number asks for something even when it is 0: prompt_logprobs 0 are the log-probabilities of the prompt's tokens alone.
+        bool asks = json_is_string(value) || json_is_number(value) || is_true(value) || !strcmp(refused[i].name, "structured_outputs");
+        if (asks) {
             if (refused[i].why) return oct_api_fail(error, refused[i].name, "%s", refused[i].why);
             return oct_api_fail(error, refused[i].unnamed ? NULL : refused[i].name, "`%s` is not supported. (parameter=%s)",
                                 refused[i].name, refused[i].name);

@@ -106,10 +106,6 @@ void oct_token_text(struct oct_choice *choice, int32_t id, bool sampled, struct 
     const struct oct_generation *generation = choice->generation;
     oct_buffer_free(text);
     oct_buffer_puts(text, "");
-    if (generation->request.return_tokens_as_token_ids) {
-        oct_buffer_printf(text, "token_id:%d", id);
-        return;
-    }
     enum { MAX_PIECES = 4 }; // of one character
     int32_t ids[MAX_PIECES];
     size_t count = choice->num_pieces;
@@ -125,6 +121,12 @@ void oct_token_text(struct oct_choice *choice, int32_t id, bool sampled, struct 
     if (!sampled) return;
     choice->num_pieces = piece && count < MAX_PIECES ? count : 0;
     memcpy(choice->pieces, ids, choice->num_pieces * sizeof *ids);
+}
+
+void oct_token_name(struct oct_choice *choice, int32_t id, bool sampled, struct oct_buffer *name) {
+    if (!choice->generation->request.return_tokens_as_token_ids) return oct_token_text(choice, id, sampled, name);
+    oct_buffer_free(name);
+    oct_buffer_printf(name, "token_id:%d", id);
 }
 
 double oct_printed_logprob(float logprob) {

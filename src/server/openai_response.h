@@ -31,4 +31,6 @@ void oct_write_token_ids(const struct oct_choice *choice, struct oct_json_writer
 // The text of one token as vLLM prints it: "" for a piece of a UTF-8 character, and the whole character for its last piece. `sampled`:
 // the token becomes part of the text; otherwise it is only looked at as if it were. *text is emptied first.
 void oct_token_text(struct oct_choice *choice, int32_t id, bool sampled, struct oct_buffer *text);
+// The same, or "token_id:5" where return_tokens_as_token_ids asks for it.
+void oct_token_name(struct oct_choice *choice, int32_t id, bool sampled, struct oct_buffer *name);
 double oct_printed_logprob(float logprob); // vLLM writes -inf as -9999.0

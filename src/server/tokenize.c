@@ -4,10 +4,8 @@
 #include "server/generation.h"
 #include "server/openai_response.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static bool tokenize_messages(struct oct_generation *generation, json_t *messages, int32_t **ids, size_t *count) {
     if (!oct_normalize_messages(messages, generation->serving->model, &generation->error)) return false;

@@ -43,8 +43,8 @@ static struct oct_tokenizer *sentencepiece(void) {
                                  "b",
                                  "ab",
                                  "ba",
-                                 "\xE2\x96\x81"
-                                 "a",
+                                 ("\xE2\x96\x81"
+                                  "a"),
                                  "\xE2\x96\x81\xE2\x96\x81"};
     size_t lengths[COUNT];
     int32_t types[COUNT] = {2, 3, 1, 1, 1, 1, 1, 1, 1};

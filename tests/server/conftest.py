@@ -82,6 +82,10 @@ class Server:
     def stop(self, sig=signal.SIGTERM, timeout=20):
         if self.process.poll() is None:
             self.process.send_signal(sig)
+        return self.wait(timeout)
+
+    def wait(self, timeout=20):
+        """For a server that was told to stop already: another signal could meet it when it has ceased to handle them."""
         self.process.wait(timeout)
         self.errors.seek(0)
         self.log = self.errors.read()

@@ -2,6 +2,7 @@
 // answer repeats the prompt's text over and over. Words in the prompt steer it:
 //   !delay=20     milliseconds between tokens        !eos=5      ends by itself after 5 tokens
 //   !fail=3       fails in place of token 3          !refuse     submitting fails
+//   !seeded      says the letter that the seed numbers
 //   !slowtext=50  tokenizing takes 50 ms             !say=TEXT;  the answer repeats TEXT instead
 
 #include "octavo.h"
@@ -252,6 +253,10 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     r->script_length = end ? (size_t)(end - say - 5) : length;
     r->script = malloc(r->script_length);
     memcpy(r->script, end ? say + 5 : text, r->script_length);
+    if (strstr(text, "!seeded")) {
+        r->script_length = 1;
+        r->script[0] = params->has_seed ? (char)('a' + params->seed % 26) : '?';
+    }
     free(text);
     r->text = calloc(MAX_MODEL_LEN + 1, 1);
     r->out_text = calloc(MAX_MODEL_LEN + 1, 1);

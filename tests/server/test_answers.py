@@ -113,6 +113,8 @@ def test_pieces_of_a_character_print_as_empty_tokens(server):
     _, answer = server.complete("é", max_tokens=2, logprobs=0)
     assert answer["choices"][0]["logprobs"]["tokens"] == ["", "é"]
     assert answer["choices"][0]["logprobs"]["text_offset"] == [0, 0]
+    _, answer = server.complete("é", max_tokens=1, logprobs=2)
+    assert answer["choices"][0]["logprobs"]["top_logprobs"] == [{"": -0.5}], "the sampled token's number survives among equal keys"
     _, answer = server.chat("!say=é;", max_tokens=2, logprobs=True)
     assert [token["bytes"] for token in answer["choices"][0]["logprobs"]["content"]] == [[], [0xC3, 0xA9]]
     events = server.stream("/v1/completions", {"prompt": "é!delay=5", "max_tokens": 2})
@@ -122,6 +124,9 @@ def test_pieces_of_a_character_print_as_empty_tokens(server):
 def test_tokens_as_token_ids(server):
     _, answer = server.complete("a", max_tokens=1, logprobs=0, return_tokens_as_token_ids=True)
     assert answer["choices"][0]["logprobs"]["tokens"] == ["token_id:100"]
+    _, answer = server.chat("!say=a;", max_tokens=1, logprobs=True, top_logprobs=1, return_tokens_as_token_ids=True)
+    token = answer["choices"][0]["logprobs"]["content"][0]
+    assert token["token"] == token["top_logprobs"][0]["token"] == "token_id:100" and token["bytes"] == [97]
 
 
 def test_stop_strings(server):
@@ -139,6 +144,8 @@ def test_stop_strings(server):
 def test_stop_token_ids_and_eos(server):
     _, answer = server.complete("abc", max_tokens=9, stop_token_ids=[101])
     assert (answer["choices"][0]["text"], answer["choices"][0]["stop_reason"]) == ("a", 101)
+    _, answer = server.complete("abc", max_tokens=9, stop_token_ids=[101], include_stop_str_in_output=True)
+    assert answer["choices"][0]["text"] == "ab"
     _, answer = server.complete("abc !eos=2", max_tokens=9)
     assert (answer["choices"][0]["text"], answer["choices"][0]["finish_reason"], answer["choices"][0]["stop_reason"]) == ("ab", "stop", None)
     assert server.complete("abc !eos=2", max_tokens=9, ignore_eos=True)[1]["usage"]["completion_tokens"] == 9
@@ -163,6 +170,12 @@ def test_n_choices_come_prompt_major_and_count_the_prompt_once(server):
         choice = event["choices"][0]
         texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
     assert texts == {0: "abc", 1: "abc", 2: "abc"}
+
+
+def test_the_choices_of_a_seeded_prompt_have_seeds_of_their_own(server):
+    _, answer = server.complete(["!seeded", "!seeded"], max_tokens=1, n=3, seed=5)
+    assert [choice["text"] for choice in answer["choices"]] == ["f", "g", "h", "f", "g", "h"]
+    assert server.complete("!seeded", max_tokens=1)[1]["choices"][0]["text"] == "?"
 
 
 def test_echo(server):
@@ -206,6 +219,8 @@ def test_message_contents_become_strings(server):
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     _, answer = server.chat([{"role": "user", "content": parts}], max_tokens=40)
     assert '"content":"one\\ntwo"' in answer["choices"][0]["message"]["content"]
+    _, answer = server.chat([{"role": "developer", "content": "x"}], max_tokens=40)
+    assert '"role":"system"' in answer["choices"][0]["message"]["content"]
     assert server.chat([{"role": "assistant", "content": None}, {"role": "user", "content": "x"}, {"role": "alien"}], max_tokens=1)[0] == 200
 
 

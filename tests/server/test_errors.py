@@ -39,7 +39,7 @@ def refusal(server, path, **body):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("logit_bias", {"5": 1}), ("allowed_token_ids", [5]), ("bad_words", ["x"]), ("prompt_logprobs", 1), ("use_beam_search", True),
+    ("logit_bias", {"5": 1}), ("allowed_token_ids", [5]), ("bad_words", ["x"]), ("prompt_logprobs", 1), ("prompt_logprobs", 0), ("structured_outputs", {}), ("use_beam_search", True),
     ("structured_outputs", {"choice": ["a"]}), ("response_format", {"type": "json_object"}), ("suffix", "x"), ("vllm_xargs", {"a": 1}),
     ("thinking_token_budget", 5), ("repetition_detection", {"max_pattern_size": 3}), ("logprob_token_ids", [1])])
 def test_what_would_change_the_answer_and_is_not_supported_is_refused(server, name, value):
@@ -60,6 +60,10 @@ def test_the_same_in_chats(server, name, value):
     ("stop", []), ("stop", None), ("seed", -1), ("seed", 2**63 - 1), ("top_k", 2**40), ("temperature", "0.5"), ("max_tokens", 2.0)])
 def test_what_asks_for_nothing_special_is_accepted(server, name, value):
     assert server.complete("hi", **{"max_tokens": 1, name: value})[0] == 200
+
+
+def test_a_stream_has_no_prompt_logprobs_to_show_for_0(server):
+    assert server.stream("/v1/completions", {"prompt": "a", "max_tokens": 1, "prompt_logprobs": 0})[-1] == "[DONE]"
 
 
 def test_the_engine_s_template_error_is_the_client_s(server):

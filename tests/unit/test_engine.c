@@ -315,15 +315,18 @@ static void a_cancelled_request_ends_with_abort_and_leaves_no_blocks(void **stat
     assert_true(oct_request_next(running, -1, &delta));
     oct_request_cancel(waiting);
     oct_request_cancel(running);
-    struct answer answer = {0};
-    while (answer.finish == OCT_RUNNING) {
+    oct_finish finish = delta.finish;
+    while (finish == OCT_RUNNING) {
         assert_true(oct_request_next(running, -1, &delta));
-        answer.finish = delta.finish;
+        finish = delta.finish;
     }
-    assert_true(answer.finish == OCT_FINISH_ABORT || answer.finish == OCT_FINISH_LENGTH); // it may have been that quick
-    answer = read_answer(waiting);
-    assert_int_equal(answer.finish, OCT_FINISH_ABORT);
-    assert_int_equal(answer.num_tokens, 0);
+    struct answer answer = read_answer(waiting);
+    if (finish == OCT_FINISH_ABORT) { // so the other one's turn never came
+        assert_int_equal(answer.finish, OCT_FINISH_ABORT);
+        assert_int_equal(answer.num_tokens, 0);
+    } else {
+        assert_int_equal(finish, OCT_FINISH_LENGTH); // on a busy machine it may be done before this thread runs again
+    }
     oct_request_cancel(waiting); // too late, and harmless
     oct_request_free(waiting);
     oct_request_free(running);
@@ -347,12 +350,14 @@ static void a_request_may_be_freed_while_it_runs(void **state) {
 static void nothing_ready_is_told_in_time(void **state) {
     (void)state;
     oct_engine *engine = open_engine((oct_engine_options){.max_num_seqs = 1});
-    oct_request *running = submit(engine, greedy(0)), *waiting = submit(engine, greedy(1));
+    enum { NUM_AHEAD = 20 }; // so many that a busy machine does not come to the last one before this thread asks
+    oct_request *ahead[NUM_AHEAD];
+    for (int i = 0; i < NUM_AHEAD; i++) ahead[i] = submit(engine, greedy(0));
+    oct_request *waiting = submit(engine, greedy(1));
     oct_delta delta;
     assert_false(oct_request_next(waiting, 0, &delta));
-    oct_request_cancel(running);
+    for (int i = 0; i < NUM_AHEAD; i++) oct_request_free(ahead[i]);
     assert_true(oct_request_next(waiting, 10, &delta));
-    oct_request_free(running);
     oct_request_free(waiting);
     close_engine(engine);
 }
@@ -498,7 +503,7 @@ static void a_model_without_a_template_completes_but_does_not_chat(void **state)
     close_engine(engine);
 }
 
-// --- QUANT_CONFIG -----------------------------------------------------------------------------------------------------------------
+// --- a Hugging Face folder --------------------------------------------------------------------------------------------------------
 
 static char folder[] = "/tmp/octavo-engine-XXXXXX";
 
@@ -509,6 +514,61 @@ static const char *in_folder(const char *name) {
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
 }
+
+static void write_file(const char *name, const char *text) {
+    FILE *file = fopen(in_folder(name), "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void assert_chat_prompt(const char *expected) {
+    oct_engine_options options = {.model = folder, .threads = 1, .kv_cache_bytes = 1 << 20};
+    oct_engine *engine;
+    oct_error err = {OCT_OK, ""};
+    if (oct_engine_open(&options, &engine, &err) != OCT_OK) fail_msg("%s", err.message);
+    char *text = NULL;
+    oct_status status = oct_chat_prompt(engine, "[]", false, &text, &err);
+    if (expected) {
+        assert_int_equal(status, OCT_OK);
+        assert_string_equal(text, expected);
+    } else {
+        assert_int_not_equal(status, OCT_OK);
+        assert_non_null(strstr(err.message, "chat_template"));
+    }
+    oct_free(text);
+    struct answer answer = ask(engine, greedy(4)); // completes in any case
+    assert_int_equal(answer.num_tokens, 4);
+    close_engine(engine);
+}
+
+static void a_folder_gives_tokenizer_and_template(void **state) {
+    (void)state;
+    char source[4096];
+    const char *const linked[] = {"config.json", "model.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(source, sizeof source, "%s/%s", golden_path("model/models/tied_mqa"), linked[i]);
+        assert_int_equal(symlink(source, in_folder(linked[i])), 0);
+    }
+    write_file("tokenizer.json", "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 2, \"content\": \"<|end|>\", \"special\": true,"
+                                 " \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false}],"
+                                 " \"normalizer\": null, \"post_processor\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\","
+                                 " \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": true},"
+                                 " \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\","
+                                 " \"vocab\": {\"a\": 0, \"b\": 1, \"<|end|>\": 2}, \"merges\": []}}");
+    assert_chat_prompt(NULL);
+    write_file("tokenizer_config.json", "{\"chat_template\": \"one string {{ eos_token }}\", \"eos_token\": \"<|end|>\"}");
+    assert_chat_prompt("one string <|end|>");
+    write_file("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"for tools\"},"
+                                        " {\"name\": \"default\", \"template\": \"of several\"}]}");
+    assert_chat_prompt("of several");
+    write_file("chat_template.jinja", "a file of its own");
+    assert_chat_prompt("a file of its own");
+    write_file("chat_template.jinja", "{% if chat_template %}"); // does not compile
+    assert_chat_prompt(NULL);
+}
+
+// --- QUANT_CONFIG -----------------------------------------------------------------------------------------------------------------
 
 static const char *quant_config(const char *name, const char *mode) {
     const char *path = in_folder(name);
@@ -600,7 +660,12 @@ static int make_folder(void **state) {
 
 static int remove_folder(void **state) {
     (void)state;
-    const char *const names[] = {"measure.json",
+    const char *const names[] = {"config.json",
+                                 "model.safetensors",
+                                 "tokenizer.json",
+                                 "tokenizer_config.json",
+                                 "chat_template.jinja",
+                                 "measure.json",
                                  "quantize.json",
                                  "shape.json",
                                  "inc_output_hooks_maxabs_0_1.npz",
@@ -631,6 +696,7 @@ int main(void) {
         cmocka_unit_test(opening_can_be_stopped),
         cmocka_unit_test(chats_go_through_the_template_of_the_options),
         cmocka_unit_test(a_model_without_a_template_completes_but_does_not_chat),
+        cmocka_unit_test(a_folder_gives_tokenizer_and_template),
         cmocka_unit_test(measuring_writes_what_quantizing_reads),
         cmocka_unit_test(inc_without_a_configuration_says_what_to_run),
         cmocka_unit_test(an_fp8_kv_cache_without_a_configuration_has_unit_scales),
