@@ -1,6 +1,7 @@
 #include "golden_data.h"
 
 #include "base/file.h"
+#include "base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,12 @@ const char *default_model_path(void) {
     return NULL;
 }
 
+// A tensor's bytes where its elements are aligned; in a file they may start anywhere.
+struct golden_copy {
+    struct golden_copy *next;
+    max_align_t data[];
+};
+
 struct golden_file golden_open(const char *path) {
     struct golden_file file;
     oct_error err;
@@ -56,10 +63,15 @@ struct golden_file golden_open(const char *path) {
     uint64_t length;
     memcpy(&length, file.bytes, sizeof length);
     file.header = json_loadb(file.bytes + 8, length, 0, NULL);
+    file.copies = oct_alloc(1, sizeof *file.copies, "the list of a test's tensors");
     return file;
 }
 
 void golden_close(struct golden_file *file) {
+    for (struct golden_copy *copy = file->copies, *next; copy; copy = next) {
+        next = copy->next;
+        free(copy);
+    }
     json_decref(file->header);
     free(file->bytes);
 }
@@ -73,5 +85,11 @@ const void *golden_tensor(const struct golden_file *file, const char *name, size
     json_array_foreach(json_object_get(info, "shape"), i, size) *count *= (size_t)json_integer_value(size);
     uint64_t length;
     memcpy(&length, file->bytes, sizeof length);
-    return file->bytes + 8 + length + json_integer_value(json_array_get(json_object_get(info, "data_offsets"), 0));
+    const json_t *offsets = json_object_get(info, "data_offsets");
+    size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0)), end = (size_t)json_integer_value(json_array_get(offsets, 1));
+    struct golden_copy *copy = oct_alloc(1, sizeof *copy + end - begin, "a test's tensor");
+    memcpy(copy->data, file->bytes + 8 + length + begin, end - begin);
+    copy->next = file->copies->next;
+    file->copies->next = copy;
+    return copy->data;
 }

@@ -10,6 +10,7 @@ struct golden_file {
     char *bytes;
     size_t size;
     json_t *header;
+    struct golden_copy *copies; // what golden_tensor gave away; its first element is empty. Owned
 };
 
 // Path of a file below tests/golden, in static storage (four alive at a time). Fails the test program when the variable is not set.
@@ -22,5 +23,5 @@ const char *default_model_path(void);
 // Ends the program with a message when the file cannot be read.
 struct golden_file golden_open(const char *path);
 void golden_close(struct golden_file *file);
-// The tensor's bytes, NULL when there is none of this name. *count: its elements.
+// The tensor's elements, aligned for their type, NULL when there is none of this name; they live as long as the file. *count: how many.
 const void *golden_tensor(const struct golden_file *file, const char *name, size_t *count);
