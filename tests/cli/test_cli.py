@@ -6,10 +6,13 @@ the user's cache, and skip elsewhere.
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import time
+import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -408,6 +411,91 @@ def test_an_interrupted_calibration_writes_nothing(tmp_path):
     terminal.wait_for("interrupted; nothing was written")
     assert terminal.status() == 130
     assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_calibration_leaves_no_half_file(tmp_path, prompts):
+    for i in range(12):
+        out = tmp_path / str(i)
+        process = subprocess.Popen([PROGRAM, "calibrate", TINY, "-o", out, "-d", prompts], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, env=environment())
+        deadline = time.monotonic() + 20
+        while not files_in(out) and process.poll() is None and time.monotonic() < deadline:  # the first file is being written
+            pass
+        time.sleep(0.002 * i)
+        process.kill()
+        process.wait()
+        for name in files_in(out) if out.exists() else []:
+            if name.endswith(".json"):
+                json.loads((out / name).read_text())
+            elif name.endswith(".npz"):
+                assert zipfile.ZipFile(out / name).testzip() is None
+
+
+# --- serve ----------------------------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """`octavo serve` on a free port, and what it says on standard error."""
+
+    def __init__(self, *args, env=None):
+        self.process = subprocess.Popen([PROGRAM, "serve", *map(str, args), "--port", "0"], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, text=True, env=env or environment())
+        self.log = ""
+        while "on http://" not in self.log:
+            line = self.process.stderr.readline()
+            assert line, self.log
+            self.log += line
+        self.url = re.search(r"on (http://\S+)", self.log)[1]
+
+    def post(self, path, body):
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.log += self.process.communicate(timeout=60)[1]
+        return self.process.returncode
+
+
+def test_a_served_model_completes_and_leaves_quietly():
+    server = Server(TINY, "--served-model-name", "tiny")
+    answer = server.post("/v1/completions", {"model": "tiny", "prompt": "once upon", "max_tokens": 5, "temperature": 0, "ignore_eos": True})
+    assert answer["usage"]["completion_tokens"] == 5
+    assert answer["choices"][0]["text"] == generate("-n", "5", "--temperature", "0", "--ignore-eos").stdout.rstrip("\n")
+    assert server.stop() == 0
+
+
+def test_serving_under_a_measuring_configuration_writes_the_measurement_at_the_end(tmp_path):
+    config = tmp_path / "measure.json"
+    config.write_text(json.dumps({"method": "HOOKS", "mode": "MEASURE", "observer": "maxabs", "dump_stats_path": str(tmp_path / "g3" / "inc")}))
+    server = Server(TINY, "--quantization", "inc", "--kv-cache-dtype", "fp8_inc", env=environment(QUANT_CONFIG=str(config)))
+    server.post("/v1/completions", {"prompt": "once upon", "max_tokens": 3})
+    assert not list((tmp_path / "g3").glob("*.npz"))
+    assert server.stop() == 0
+    nodes = json.loads((tmp_path / "g3" / "inc_hooks_maxabs_0_1.json").read_text())["Nodes"]
+    assert nodes["lm_head"]["inputs"][0][0][0] > 0
+    assert nodes["model.layers.0.self_attn.attn.impl.k_cache"]["inputs"][0][0][0] > 0
+    assert (tmp_path / "g3" / "inc_hooks_maxabs_0_1.npz").exists()
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------------------------
+
+
+@needs_smollm2
+@pytest.mark.skipif(b"__asan_init" in Path(PROGRAM).read_bytes(), reason="a sanitized program needs more memory")
+def test_only_the_quantized_model_stays_in_memory(tmp_path):
+    succeeds("calibrate", "smollm2", "-o", tmp_path, "--limit", 2)
+    config, = tmp_path.rglob("maxabs_quant_g3.json")
+    process = subprocess.Popen([PROGRAM, "generate", "smollm2", "-p", "Rain", "-n", "16", "--stats", "--quantization", "inc", "--kv-cache-dtype",
+                                "fp8_inc", "--quant-config", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env=environment())
+    log = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, log
+    weights, blocks = map(float, re.search(r"weights ([\d.]+) MiB, KV blocks ([\d.]+) MiB", log).groups())
+    assert weights < 200, "a matrix was kept in bf16"
+    assert usage.ru_maxrss / 1024 < 1.3 * (weights + blocks), f"peak {usage.ru_maxrss / 1024:.0f} MiB, {log}"
 
 
 # --- eval -----------------------------------------------------------------------------------------------------------------------------

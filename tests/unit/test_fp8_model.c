@@ -77,27 +77,35 @@ static struct oct_plan *plan_of(const char *folder, const char *device, const ch
     return plan;
 }
 
+// 20 % and 3 %: what chance alone moves between two correct implementations.
+static void assert_near(const char *name, struct distance found, struct distance expected) {
+    if (!(fabs(found.kl / expected.kl - 1) <= 0.2)) fail_msg("%s: mean KL %g, %g expected", name, found.kl, expected.kl);
+    if (!(fabs(found.perplexity / expected.perplexity - 1) <= 0.03))
+        fail_msg("%s: perplexity %g, %g expected", name, found.perplexity, expected.perplexity);
+}
+
 static void distances_to_the_unquantized_model_are_the_oracles(void **state) {
     (void)state;
     const char *gguf = default_model_path();
     if (!gguf) skip();
     static const struct {
         const char *name, *device, *blocked_types;
-        struct distance oracle;
+        struct distance oracle; // bf16 between modules, as INC runs
+        struct distance exact;  // the same oracle with float32 between modules, as the numerics contract has it
     } cases[] = {
-        {"gaudi3 linear", "GAUDI3", "\"Matmul\", \"Softmax\", \"VLLMKVCache\"", {0.07686, 16.308}},
-        {"gaudi3 linear and KV", "GAUDI3", "\"Matmul\", \"Softmax\"", {0.08887, 16.335}},
-        {"gaudi3 all modules", "GAUDI3", "", {0.08948, 16.235}},
-        {"gaudi2 linear", "GAUDI2", "\"Matmul\", \"Softmax\", \"VLLMKVCache\"", {0.07235, 16.032}},
-        {"gaudi2 linear and KV", "GAUDI2", "\"Matmul\", \"Softmax\"", {0.08480, 16.513}},
-        {"gaudi2 all modules", "GAUDI2", "", {0.08346, 16.104}},
+        {"gaudi3 linear", "GAUDI3", "\"Matmul\", \"Softmax\", \"VLLMKVCache\"", {0.07686, 16.308}, {0.07571, 16.242}},
+        {"gaudi3 linear and KV", "GAUDI3", "\"Matmul\", \"Softmax\"", {0.08887, 16.335}, {0.08346, 16.415}},
+        {"gaudi3 all modules", "GAUDI3", "", {0.08948, 16.235}, {0.08809, 16.407}},
+        {"gaudi2 linear", "GAUDI2", "\"Matmul\", \"Softmax\", \"VLLMKVCache\"", {0.07235, 16.032}, {0.07352, 16.369}},
+        {"gaudi2 linear and KV", "GAUDI2", "\"Matmul\", \"Softmax\"", {0.08480, 16.513}, {0.08344, 16.408}},
+        {"gaudi2 all modules", "GAUDI2", "", {0.08346, 16.104}, {0.09493, 16.748}},
     };
     char folder[] = "/tmp/octavo-fp8-XXXXXX";
     assert_non_null(mkdtemp(folder));
     char *bytes, *copy = oct_path_join(folder, "inc_output_hooks_maxabs_0_1.npz");
     size_t length;
     oct_error err;
-    assert_int_equal(oct_file_read(golden_path("inc/llama_oracle/inc_output_hooks_maxabs_0_1.npz"), 1 << 20, &bytes, &length, &err),
+    assert_int_equal(oct_file_read(golden_path("inc/smollm2/inc_output_hooks_maxabs_0_1.npz"), 1 << 20, &bytes, &length, &err),
                      OCT_OK);
     assert_int_equal(oct_file_write(copy, bytes, length, &err), OCT_OK);
     json_t *prompts = json_load_file(golden_path("inc/llama_oracle/prompts.json"), 0, NULL);
@@ -113,14 +121,12 @@ static void distances_to_the_unquantized_model_are_the_oracles(void **state) {
         struct oct_plan *plan = plan_of(folder, cases[i].device, cases[i].blocked_types);
         model = harness_open(gguf, OCT_BF16, WINDOW, plan);
         run(&model, NULL, &found);
-        printf("# %s: KL %.5f (oracle %.5f), perplexity %.3f (oracle %.3f)\n", cases[i].name, found.kl, cases[i].oracle.kl,
-               found.perplexity, cases[i].oracle.perplexity);
-        // 20 % and 3 %: what chance alone moves between two correct implementations. Perplexity is not held against the oracle with all
-        // modules on gaudi2: a single token (the fifth of the third window, KL 2.2) moves it by 4 % there.
-        if (!(fabs(found.kl / cases[i].oracle.kl - 1) <= 0.2))
-            fail_msg("%s: mean KL %g, %g expected", cases[i].name, found.kl, cases[i].oracle.kl);
-        if (i + 1 < sizeof cases / sizeof *cases && !(fabs(found.perplexity / cases[i].oracle.perplexity - 1) <= 0.03))
-            fail_msg("%s: perplexity %g, %g expected", cases[i].name, found.perplexity, cases[i].oracle.perplexity);
+        printf("# %s: KL %.5f (oracle %.5f, %.5f), perplexity %.3f (oracle %.3f, %.3f)\n", cases[i].name, found.kl, cases[i].oracle.kl,
+               cases[i].exact.kl, found.perplexity, cases[i].oracle.perplexity, cases[i].exact.perplexity);
+        assert_near(cases[i].name, found, cases[i].exact);
+        // Where the oracle's two arithmetics are further apart than this themselves (gaudi2, all modules: one token moves the perplexity by
+        // 4 %), the one that Octavo has decides.
+        if (fabs(cases[i].oracle.perplexity / cases[i].exact.perplexity - 1) <= 0.03) assert_near(cases[i].name, found, cases[i].oracle);
         harness_close(&model);
         oct_plan_free(plan);
     }
