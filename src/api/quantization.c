@@ -49,7 +49,8 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
     }
     oct_status status = oct_plan_build(config, quantization->measurement, num_layers, quantization->fp8_kv, &quantization->plan, err);
     if (status == OCT_NOT_FOUND && missing.code != OCT_OK)
-        return oct_fail(err, missing.code, "%s: octavo calibrate %s --output DIR", missing.message, model);
+        return oct_fail(err, missing.code, "%s: octavo calibrate %s --output DIR (or run the model under a configuration of mode MEASURE)",
+                        missing.message, model);
     return status;
 }
 

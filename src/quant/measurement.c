@@ -181,9 +181,7 @@ oct_status oct_measurement_read(const struct oct_quant_config *config, int num_l
     struct oct_value *nodes;
     struct oct_measurement *measurement = oct_measurement_new(num_layers);
     oct_status status = oct_node_file_read(path, &tree, &nodes, err);
-    if (status == OCT_NOT_FOUND)
-        status = oct_fail(err, OCT_NOT_FOUND, "%s: no measurement found; `octavo calibrate` with a configuration of mode MEASURE makes it",
-                          path);
+    if (status == OCT_NOT_FOUND) status = oct_fail(err, OCT_NOT_FOUND, "%s: no measurement found; `octavo calibrate` makes one", path);
     if (status == OCT_OK) status = read_nodes(path, nodes, measurement, err);
     oct_tree_free(&tree);
     free(path);
