@@ -24,7 +24,7 @@ typedef struct oct_error {
 } oct_error;
 
 // Short lower-case name of a status, e.g. "not found". Static storage.
-const char *oct_status_name(oct_status status);
+__attribute__((visibility("default"))) const char *oct_status_name(oct_status status);
 
 #ifdef __cplusplus
 }

@@ -30,18 +30,6 @@ oct_status oct_fail(oct_error *err, oct_status code, const char *format, ...) {
     return code;
 }
 
-oct_status oct_fail_in(oct_error *err, const char *prefix) {
-    if (!err) return OCT_INTERNAL;
-    size_t room = sizeof err->message - 1, length = strlen(prefix);
-    if (length + 2 > room) return err->code;
-    size_t kept = strnlen(err->message, room - length - 2);
-    memmove(err->message + length + 2, err->message, kept);
-    memcpy(err->message, prefix, length);
-    memcpy(err->message + length, ": ", 2);
-    err->message[length + 2 + kept] = '\0';
-    return err->code;
-}
-
 _Noreturn void oct_check_failed(const char *condition, const char *file, int line) {
     fprintf(stderr, "octavo: bug: %s:%d: (%s) does not hold\n", file, line, condition);
     abort();

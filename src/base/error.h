@@ -9,9 +9,6 @@
 //     return oct_fail(err, OCT_CORRUPT, "%s: tensor %s: shape [%d] expected, [%d] found", ...);
 oct_status oct_fail(oct_error *err, oct_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-// Puts "prefix: " before the message of *err; returns err->code. For a caller that knows the file a callee does not.
-oct_status oct_fail_in(oct_error *err, const char *prefix);
-
 // Leaves the function with the status of `expr` unless it is OCT_OK.
 #define OCT_TRY(expr)                                                                                                                      \
     do {                                                                                                                                   \

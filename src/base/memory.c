@@ -70,10 +70,6 @@ static size_t number_after(const char *path, const char *key) {
     return number;
 }
 
-size_t oct_resident_bytes(void) {
-    return number_after("/proc/self/status", "VmRSS:") * 1024;
-}
-
 size_t oct_peak_resident_bytes(void) {
     return number_after("/proc/self/status", "VmHWM:") * 1024;
 }

@@ -17,8 +17,7 @@ char *oct_strndup(const char *text, size_t length);
 oct_status oct_pages_alloc(size_t size, const char *what, void **out, oct_error *err);
 void oct_pages_free(void *pages, size_t size);
 
-// Resident memory of this process in bytes, now and at its highest. 0 when the system does not tell.
-size_t oct_resident_bytes(void);
+// Resident memory of this process in bytes, at its highest. 0 when the system does not tell.
 size_t oct_peak_resident_bytes(void);
 // Memory that this process could still take without swapping: what the system has, and what its control group leaves. SIZE_MAX when
 // neither tells.

@@ -86,8 +86,8 @@ static void print_speed(const struct oct_stream_result *result, oct_engine *engi
     fprintf(stderr, "decode     %d tokens, %.3f s, %.1f tokens/s\n", decoded, result->decode_seconds,
             rate(decoded, result->decode_seconds));
     fprintf(stderr, "first text %.3f s\n", result->first_text_seconds);
-    fprintf(stderr, "memory     weights %.1f MiB, KV blocks %.1f MiB\n", (double)info.weight_bytes / 0x1p20,
-            (double)info.kv_cache_bytes / 0x1p20);
+    fprintf(stderr, "memory     weights %.1f MiB, KV blocks %.1f MiB, peak of the process %.1f MiB\n", (double)info.weight_bytes / 0x1p20,
+            (double)info.kv_cache_bytes / 0x1p20, (double)oct_peak_resident_bytes() / 0x1p20);
 }
 
 static oct_status generate(oct_engine *engine, const struct generate_options *options, const struct oct_buffer *text, oct_error *err) {

@@ -124,5 +124,3 @@ float oct_amax(struct oct_device *device, const float *x, int rows, int columns,
 // --- KV blocks --------------------------------------------------------------------------------------------------------------------
 // Bytes of K (or of V) of one layer for all blocks.
 size_t oct_kv_bytes(const struct oct_kv_shape *shape, enum oct_dtype dtype);
-// Copies one block of one layer (copy on write of shared blocks).
-void oct_kv_copy_block(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer, int from, int to);

@@ -11,14 +11,6 @@ size_t oct_kv_bytes(const struct oct_kv_shape *shape, enum oct_dtype dtype) {
     return (size_t)shape->num_blocks * (size_t)shape->num_key_value_heads * (k > v ? k : v);
 }
 
-void oct_kv_copy_block(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer, int from, int to) {
-    (void)device;
-    size_t k = oct_k_head_bytes(shape, layer->dtype_k) * (size_t)shape->num_key_value_heads;
-    size_t v = oct_v_head_bytes(shape, layer->dtype_v) * (size_t)shape->num_key_value_heads;
-    memcpy((char *)layer->k + (size_t)to * k, (char *)layer->k + (size_t)from * k, k);
-    memcpy((char *)layer->v + (size_t)to * v, (char *)layer->v + (size_t)from * v, v);
-}
-
 struct write_task {
     struct oct_device *device;
     const struct oct_kv_shape *shape;
