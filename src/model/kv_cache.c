@@ -12,6 +12,8 @@ static struct oct_rounding rounding(bool fp8, float scale) {
 // What is stored is what the product will read: E4M3 as soon as the cache or the matmul is planned, with the scale of the last rounding.
 static struct oct_kv_layer layer_of(const struct oct_attention_plan *plan, enum oct_dtype compute, float full_scale) {
     bool k_fp8 = plan->k_cache || plan->matmul_qk, v_fp8 = plan->v_cache || plan->matmul_av;
+    // Rounding a rounded number to the same scale changes nothing, so the matmul's rounding alone will do.
+    bool softmax = plan->softmax && !(plan->matmul_av && plan->matmul_av_scales[0] == plan->softmax_scale);
     return (struct oct_kv_layer){
         .dtype_k = k_fp8 ? OCT_E4M3 : compute,
         .dtype_v = v_fp8 ? OCT_E4M3 : compute,
@@ -26,7 +28,7 @@ static struct oct_kv_layer layer_of(const struct oct_attention_plan *plan, enum 
         .matmul_k = rounding(plan->matmul_qk, plan->matmul_qk_scales[1]),
         .matmul_v = rounding(plan->matmul_av, plan->matmul_av_scales[1]),
         .matmul_q = rounding(plan->matmul_qk, plan->matmul_qk_scales[0]),
-        .softmax = rounding(plan->softmax, plan->softmax_scale),
+        .softmax = rounding(softmax, plan->softmax_scale),
         .matmul_p = rounding(plan->matmul_av, plan->matmul_av_scales[0]),
         .full_scale = full_scale,
     };
