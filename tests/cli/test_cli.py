@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -477,6 +478,18 @@ def test_serving_under_a_measuring_configuration_writes_the_measurement_at_the_e
     assert nodes["lm_head"]["inputs"][0][0][0] > 0
     assert nodes["model.layers.0.self_attn.attn.impl.k_cache"]["inputs"][0][0][0] > 0
     assert (tmp_path / "g3" / "inc_hooks_maxabs_0_1.npz").exists()
+
+
+# --- an older processor ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed")
+@pytest.mark.skipif(b"__asan_init" in Path(PROGRAM).read_bytes(), reason="valgrind and sanitizers exclude each other")
+def test_valgrind_which_has_no_avx512_finds_nothing():
+    result = subprocess.run(["valgrind", "--quiet", "--error-exitcode=9", PROGRAM, "generate", TINY, "-p", "once upon", "-n", "8", "--temperature",
+                             "0", "--stats"], capture_output=True, text=True, errors="replace", env=environment(), timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "avx512" not in result.stderr
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@
 #include "device/cpu/kernels.h"
 #include "device/cpu/layout.h"
 #include "device/cpu/rows.h"
-#include "numeric/fp8.h"
 
 #include <immintrin.h>
 
@@ -29,20 +28,29 @@ static void pack_f32(const float *x, size_t stride, int rows, int k, int k_padde
         for (int i = 0; i < k_padded; i++) packed[(size_t)(i * rows + row)] = i < k ? x[(size_t)row * stride + (size_t)i] : 0;
 }
 
-// Upper and lower byte of the bf16 of each of the 128 non-negative E4M3 codes.
+// The bf16 of a non-negative E4M3 code: both put the mantissa right under the exponent, so a normal number moves up by four bits and
+// changes its bias; the seven subnormals and NaN are written out.
+#define BF16_OF(c)                                                                                                                         \
+    ((c) == 127 ? 0x7fc0                                                                                                                   \
+     : (c) >= 8 ? ((c) << 4) + 0x3c00                                                                                                      \
+     : (c) >= 4 ? 0x3c00 + ((c)-4) * 0x20                                                                                                  \
+     : (c) == 3 ? 0x3bc0                                                                                                                   \
+     : (c) == 2 ? 0x3b80                                                                                                                   \
+     : (c) == 1 ? 0x3b00                                                                                                                   \
+                : 0)
+#define HIGH_BYTE(c) (uint8_t)(BF16_OF(c) >> 8)
+#define LOW_BYTE(c)  (uint8_t)(BF16_OF(c) & 0xff)
+#define FOR_8(F, c)  F(c), F(c + 1), F(c + 2), F(c + 3), F(c + 4), F(c + 5), F(c + 6), F(c + 7)
+#define FOR_64(F, c)                                                                                                                       \
+    FOR_8(F, c), FOR_8(F, c + 8), FOR_8(F, c + 16), FOR_8(F, c + 24), FOR_8(F, c + 32), FOR_8(F, c + 40), FOR_8(F, c + 48), FOR_8(F, c + 56)
+
+// Constants, not filled in at start: nothing of this file may run on a processor without its instructions.
+static const uint8_t table_high[128] __attribute__((aligned(64))) = {FOR_64(HIGH_BYTE, 0), FOR_64(HIGH_BYTE, 64)};
+static const uint8_t table_low[128] __attribute__((aligned(64))) = {FOR_64(LOW_BYTE, 0), FOR_64(LOW_BYTE, 64)};
+
 struct decoder {
     __m512i high[2], low[2], sign;
 };
-
-static uint8_t table_high[128] __attribute__((aligned(64))), table_low[128] __attribute__((aligned(64)));
-
-__attribute__((constructor)) static void fill_tables(void) {
-    for (int code = 0; code < 128; code++) {
-        uint16_t bits = oct_bf16_from_f32(oct_e4m3_to_f32((uint8_t)code));
-        table_high[code] = (uint8_t)(bits >> 8);
-        table_low[code] = (uint8_t)bits;
-    }
-}
 
 INLINE struct decoder decoder_load(void) {
     return (struct decoder){
