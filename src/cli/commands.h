@@ -9,3 +9,5 @@ extern const struct oct_command oct_command_serve;
 extern const struct oct_command oct_command_calibrate;
 extern const struct oct_command oct_command_eval;
 extern const struct oct_command oct_command_inspect;
+extern const struct oct_command oct_command_tokenize;
+extern const struct oct_command oct_command_render;

@@ -1,17 +1,16 @@
 // generate.c: `octavo generate`: continues a prompt; text to standard output, speed to standard error.
 #include "base/buffer.h"
-#include "base/file.h"
 #include "base/memory.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
+#include "cli/prompt_input.h"
 #include "cli/sampling_flags.h"
 #include "cli/stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct generate_options {
     const char *model, *prompt, *file;
@@ -35,38 +34,6 @@ static const struct oct_flag flags[] = {
     {.name = "stats", .type = OCT_FLAG_BOOL, .offset = FIELD(stats), .help = "say what the time was spent on"},
     {0},
 };
-
-enum { MAX_PROMPT_BYTES = 64 << 20 };
-
-static oct_status read_standard_input(struct oct_buffer *text, oct_error *err) {
-    char chunk[65536];
-    for (size_t n; (n = fread(chunk, 1, sizeof chunk, stdin)) > 0;) {
-        if (text->length + n > MAX_PROMPT_BYTES)
-            return oct_fail(err, OCT_INVALID_ARGUMENT, "standard input: at most %d bytes of prompt expected", MAX_PROMPT_BYTES);
-        oct_buffer_append(text, chunk, n);
-    }
-    return ferror(stdin) ? oct_fail(err, OCT_IO, "standard input cannot be read") : OCT_OK;
-}
-
-static oct_status read_prompt(const struct generate_options *options, struct oct_buffer *text, oct_error *err) {
-    if (options->prompt && options->file)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "--prompt and --file: one of them expected, both found");
-    if (options->prompt) {
-        oct_buffer_puts(text, options->prompt);
-        return OCT_OK;
-    }
-    if (options->file && strcmp(options->file, "-") != 0) {
-        char *bytes;
-        size_t length;
-        OCT_TRY(oct_file_read(options->file, MAX_PROMPT_BYTES, &bytes, &length, err));
-        oct_buffer_append(text, bytes, length);
-        free(bytes);
-        return OCT_OK;
-    }
-    if (!options->file && isatty(STDIN_FILENO))
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "a prompt is missing: give it with -p TEXT, --file FILE or on standard input");
-    return read_standard_input(text, err);
-}
 
 static double rate(int tokens, double seconds) {
     return seconds > 0 ? tokens / seconds : 0;
@@ -116,7 +83,7 @@ static oct_status run(const void *given, oct_error *err) {
     const struct generate_options *options = given;
     struct oct_buffer text = {0};
     oct_engine *engine = NULL;
-    oct_status status = read_prompt(options, &text, err);
+    oct_status status = oct_prompt_input_read("prompt", options->prompt, options->file, &text, err);
     if (status == OCT_OK) {
         oct_interrupt_catch();
         status = open_engine(options, &engine, err);

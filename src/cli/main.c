@@ -11,7 +11,8 @@
 #include <string.h>
 
 static const struct oct_command *const commands[] = {
-    &oct_command_serve, &oct_command_chat, &oct_command_generate, &oct_command_calibrate, &oct_command_eval, &oct_command_inspect,
+    &oct_command_serve, &oct_command_chat,    &oct_command_generate, &oct_command_calibrate,
+    &oct_command_eval,  &oct_command_inspect, &oct_command_tokenize, &oct_command_render,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof *commands };
 

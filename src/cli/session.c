@@ -8,10 +8,14 @@
 
 enum { BLOCK_SIZE = 32 }; // tokens of a KV block: the smallest, as blocks are not shared here
 
-oct_status oct_session_open(const char *model, const struct oct_engine_flags *flags, struct oct_session *out, oct_error *err) {
+oct_status oct_session_open_files(const char *model, const char *chat_template, struct oct_session *out, oct_error *err) {
     OCT_TRY(oct_model_locate(model, &out->path, err));
     OCT_TRY(oct_checkpoint_open(out->path, &out->checkpoint, err));
-    OCT_TRY(oct_text_source_open(out->checkpoint, out->path, flags->chat_template, &out->text, err));
+    return oct_text_source_open(out->checkpoint, out->path, chat_template, &out->text, err);
+}
+
+oct_status oct_session_open(const char *model, const struct oct_engine_flags *flags, struct oct_session *out, oct_error *err) {
+    OCT_TRY(oct_session_open_files(model, flags->chat_template, out, err));
     return oct_device_open_cpu(flags->threads, &out->device, err);
 }
 

@@ -17,6 +17,8 @@ struct oct_session {
 
 // Opens the model's files and the device. Zero-initialise `out`; oct_session_close takes it whatever the outcome.
 oct_status oct_session_open(const char *model, const struct oct_engine_flags *flags, struct oct_session *out, oct_error *err);
+// The files alone: for commands that compute nothing.
+oct_status oct_session_open_files(const char *model, const char *chat_template, struct oct_session *out, oct_error *err);
 void oct_session_close(struct oct_session *session);
 
 // One stretch of a sequence: `count` tokens from position `first` on. A stretch with first > 0 goes on where the one stretch of the batch
