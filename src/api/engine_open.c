@@ -151,6 +151,12 @@ static char *describe(const struct oct_engine *engine) {
     return oct_buffer_take(&out);
 }
 
+// Scale files only spare the next start their work: a folder that cannot be written, as a mounted one or another user's, still serves.
+static void keep_scales(const struct oct_engine *engine) {
+    oct_error err;
+    if (oct_quantization_loaded(&engine->quantization, &err) != OCT_OK) oct_log(OCT_LOG_WARNING, "scales are not kept: %s", err.message);
+}
+
 // --- open and close ---------------------------------------------------------------------------------------------------------------
 
 static oct_status open_parts(struct oct_engine *engine, const oct_engine_options *options, const char *path,
@@ -162,7 +168,7 @@ static oct_status open_parts(struct oct_engine *engine, const oct_engine_options
     OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));
     OCT_TRY(oct_device_open_cpu(options->threads, &engine->device, err));
     OCT_TRY(open_llama(engine, options, checkpoint, &limits, err));
-    OCT_TRY(oct_quantization_loaded(&engine->quantization, err));
+    keep_scales(engine);
     OCT_TRY(open_kv_cache(engine, options, &limits, err));
     OCT_TRY(open_scheduler(engine, &limits, err));
     collect_eos_tokens(engine, config);

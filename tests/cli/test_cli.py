@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -370,6 +371,15 @@ def test_new_measurements_replace_old_scales(prompts, calibrated, tmp_path):
     assert (tmp_path / scales).read_bytes() != (calibrated[0] / scales).read_bytes()
     succeeds("calibrate", TINY, "--output", tmp_path, "--dataset", prompts)
     assert (tmp_path / scales).read_bytes() == (calibrated[0] / scales).read_bytes()
+
+
+def test_scales_that_cannot_be_kept_do_not_hinder_the_model(calibrated, tmp_path):
+    shutil.copytree(calibrated[0] / "model/g3", tmp_path / "g3")
+    (tmp_path / "g3/inc_output_hooks_maxabs_MAXABS_POW2_0_1.json").mkdir()  # not to be overwritten, even by root
+    config = tmp_path / "quant.json"
+    config.write_text(json.dumps({"mode": "QUANTIZE", "scale_method": "maxabs_pow2", "dump_stats_path": str(tmp_path / "g3/inc_output")}))
+    result = succeeds("generate", TINY, "-p", "once", "-n", "3", "--quant-config", config)
+    assert "scales are not kept" in result.stderr
 
 
 def test_a_text_file_is_a_prompt_a_line(tmp_path):
