@@ -489,6 +489,14 @@ def test_serving_under_a_measuring_configuration_writes_the_measurement_at_the_e
     assert (tmp_path / "g3" / "inc_hooks_maxabs_0_1.npz").exists()
 
 
+def test_a_measuring_server_that_nobody_asked_says_that_it_measured_nothing(tmp_path):
+    config = tmp_path / "measure.json"
+    config.write_text(json.dumps({"mode": "MEASURE", "dump_stats_path": str(tmp_path / "g3" / "inc")}))
+    server = Server(TINY, env=environment(QUANT_CONFIG=str(config)))
+    assert server.stop() == 0
+    assert "Measurements: none" in server.log and not list((tmp_path / "g3").iterdir())
+
+
 # --- memory ---------------------------------------------------------------------------------------------------------------------------
 
 
