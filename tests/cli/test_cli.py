@@ -203,6 +203,13 @@ def test_a_reader_that_has_gone_is_an_error_not_a_crash():
     assert result.returncode == 1 and "cannot write to standard output" in result.stderr
 
 
+@pytest.mark.parametrize("args", [("inspect", TINY), ("inspect", TINY, "--json"), ("serve", "--help")])
+def test_output_that_a_full_disk_cuts_is_an_error(args):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([PROGRAM, *args], stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), timeout=60)
+    assert result.returncode == 1 and "standard output could not be written" in result.stderr
+
+
 @needs_smollm2
 def test_ctrl_c_stops_between_two_tokens():
     process = subprocess.Popen([PROGRAM, "generate", "smollm2", "-p", "Count: 1 2 3", "-n", "7000", "--ignore-eos"],
