@@ -35,6 +35,18 @@ static oct_status read_dtype(const char *name, enum oct_dtype *out, oct_error *e
     return oct_fail(err, OCT_INVALID_ARGUMENT, "dtype: \"auto\", \"bfloat16\" or \"float32\" expected, \"%s\" found", name);
 }
 
+static size_t kv_cache_bytes(const oct_engine_options *options) {
+    return options->kv_cache_bytes ? options->kv_cache_bytes : oct_available_bytes() / 4;
+}
+
+// The model's limit, but no more than KV blocks could hold at a byte an element: some models promise millions of positions, and each costs
+// a row of rotary angles.
+static int most_positions(const oct_engine_options *options, const struct oct_model_config *config) {
+    size_t token_bytes = (size_t)config->num_hidden_layers * 2 * (size_t)config->num_key_value_heads * (size_t)config->head_dim;
+    size_t tokens = kv_cache_bytes(options) / token_bytes + DEFAULT_BLOCK_SIZE;
+    return tokens < (size_t)config->max_position_embeddings ? (int)tokens : config->max_position_embeddings;
+}
+
 static oct_status read_limits(const oct_engine_options *options, const struct oct_model_config *config, struct limits *out,
                               oct_error *err) {
     OCT_TRY(read_dtype(options->dtype, &out->compute, err));
@@ -47,7 +59,7 @@ static oct_status read_limits(const oct_engine_options *options, const struct oc
     OCT_TRY(check_range("block_size", out->block_size, BLOCK_SIZE_STEP, MOST_BLOCK_SIZE, err));
     if (out->block_size % BLOCK_SIZE_STEP)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "block_size: a multiple of %d expected, %d found", BLOCK_SIZE_STEP, out->block_size);
-    out->max_positions = or_default(options->max_model_len, config->max_position_embeddings);
+    out->max_positions = or_default(options->max_model_len, most_positions(options, config));
     if (options->threads) OCT_TRY(check_range("threads", options->threads, 1, 4096, err));
     return check_range("max_model_len", out->max_positions, 2, config->max_position_embeddings, err);
 }
@@ -74,7 +86,7 @@ static oct_status open_llama(struct oct_engine *engine, const oct_engine_options
 static oct_status open_kv_cache(struct oct_engine *engine, const oct_engine_options *options, const struct limits *limits, oct_error *err) {
     size_t block_bytes = oct_kv_cache_block_bytes(engine->llama, limits->block_size), size = (size_t)limits->block_size;
     size_t sequence_blocks = ((size_t)limits->max_positions + size - 1) / size;
-    size_t bytes = options->kv_cache_bytes ? options->kv_cache_bytes : oct_available_bytes() / 4;
+    size_t bytes = kv_cache_bytes(options);
     size_t num_blocks = bytes / block_bytes;
     if (!options->kv_cache_bytes && num_blocks > sequence_blocks * (size_t)limits->max_num_seqs)
         num_blocks = sequence_blocks * (size_t)limits->max_num_seqs;
@@ -151,6 +163,12 @@ static char *describe(const struct oct_engine *engine) {
     return oct_buffer_take(&out);
 }
 
+// Scale files only spare the next start their work: a folder that cannot be written, as a mounted one or another user's, still serves.
+static void keep_scales(const struct oct_engine *engine) {
+    oct_error err;
+    if (oct_quantization_loaded(&engine->quantization, &err) != OCT_OK) oct_log(OCT_LOG_WARNING, "scales are not kept: %s", err.message);
+}
+
 // --- open and close ---------------------------------------------------------------------------------------------------------------
 
 static oct_status open_parts(struct oct_engine *engine, const oct_engine_options *options, const char *path,
@@ -162,7 +180,7 @@ static oct_status open_parts(struct oct_engine *engine, const oct_engine_options
     OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));
     OCT_TRY(oct_device_open_cpu(options->threads, &engine->device, err));
     OCT_TRY(open_llama(engine, options, checkpoint, &limits, err));
-    OCT_TRY(oct_quantization_loaded(&engine->quantization, err));
+    keep_scales(engine);
     OCT_TRY(open_kv_cache(engine, options, &limits, err));
     OCT_TRY(open_scheduler(engine, &limits, err));
     collect_eos_tokens(engine, config);

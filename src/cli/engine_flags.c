@@ -176,7 +176,10 @@ static void say_where_measurements_are(const struct oct_engine_flags *flags) {
     if (!path || !*path || oct_quant_config_load(path, &config, NULL) != OCT_OK) return;
     if (config->mode == OCT_QUANT_MEASURE) {
         char *file = oct_quant_config_file(config, "", 0, 1, ".npz");
-        if (oct_path_exists(file)) fprintf(stderr, "Measurements: %s\n", file);
+        if (oct_path_exists(file))
+            fprintf(stderr, "Measurements: %s\n", file);
+        else
+            fputs("Measurements: none, because nothing was computed\n", stderr);
         free(file);
     }
     oct_quant_config_free(config);

@@ -132,7 +132,7 @@ static json_t *to_json(const struct oct_value *value) {
 
 oct_status oct_inspect_files(const char *folder, bool json, oct_error *err) {
     struct paths paths = {0};
-    gather(folder, 1, &paths);
+    gather(folder, 2, &paths); // a calibration's files lie two levels below its --output: NAME/g3
     oct_status status = OCT_OK;
     if (!paths.count)
         status =

@@ -67,6 +67,9 @@ static int run_command(const struct oct_command *command, int argc, char **argv)
     } else if (status == OCT_OK) {
         status = command->run(options, &err);
     }
+    // A full disk must not pass for a complete report.
+    bool written = fflush(stdout) == 0 && !ferror(stdout);
+    if (status == OCT_OK && !written) status = oct_fail(&err, OCT_IO, "standard output could not be written to the end");
     if (status != OCT_OK) fprintf(stderr, "octavo %s: %s\n", command->name, err.message);
     oct_flags_free(command, options);
     free(options);

@@ -203,6 +203,13 @@ def test_a_reader_that_has_gone_is_an_error_not_a_crash():
     assert result.returncode == 1 and "cannot write to standard output" in result.stderr
 
 
+@pytest.mark.parametrize("args", [("inspect", TINY), ("inspect", TINY, "--json"), ("serve", "--help")])
+def test_output_that_a_full_disk_cuts_is_an_error(args):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([PROGRAM, *args], stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), timeout=60)
+    assert result.returncode == 1 and "standard output could not be written" in result.stderr
+
+
 @needs_smollm2
 def test_ctrl_c_stops_between_two_tokens():
     process = subprocess.Popen([PROGRAM, "generate", "smollm2", "-p", "Count: 1 2 3", "-n", "7000", "--ignore-eos"],
@@ -401,6 +408,15 @@ def test_new_measurements_replace_old_scales(prompts, calibrated, tmp_path):
     assert (tmp_path / scales).read_bytes() == (calibrated[0] / scales).read_bytes()
 
 
+def test_scales_that_cannot_be_kept_do_not_hinder_the_model(calibrated, tmp_path):
+    shutil.copytree(calibrated[0] / "model/g3", tmp_path / "g3")
+    (tmp_path / "g3/inc_output_hooks_maxabs_MAXABS_POW2_0_1.json").mkdir()  # not to be overwritten, even by root
+    config = tmp_path / "quant.json"
+    config.write_text(json.dumps({"mode": "QUANTIZE", "scale_method": "maxabs_pow2", "dump_stats_path": str(tmp_path / "g3/inc_output")}))
+    result = succeeds("generate", TINY, "-p", "once", "-n", "3", "--quant-config", config)
+    assert "scales are not kept" in result.stderr
+
+
 def test_a_text_file_is_a_prompt_a_line(tmp_path):
     (tmp_path / "prompts.txt").write_text("one\n\n  \ntwo\r\nthree")
     out = succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "prompts.txt", "--device", "gaudi2").stdout
@@ -506,6 +522,14 @@ def test_serving_under_a_measuring_configuration_writes_the_measurement_at_the_e
     assert nodes["lm_head"]["inputs"][0][0][0] > 0
     assert nodes["model.layers.0.self_attn.attn.impl.k_cache"]["inputs"][0][0][0] > 0
     assert (tmp_path / "g3" / "inc_hooks_maxabs_0_1.npz").exists()
+
+
+def test_a_measuring_server_that_nobody_asked_says_that_it_measured_nothing(tmp_path):
+    config = tmp_path / "measure.json"
+    config.write_text(json.dumps({"mode": "MEASURE", "dump_stats_path": str(tmp_path / "g3" / "inc")}))
+    server = Server(TINY, env=environment(QUANT_CONFIG=str(config)))
+    assert server.stop() == 0
+    assert "Measurements: none" in server.log and not list((tmp_path / "g3").iterdir())
 
 
 # --- an older processor ---------------------------------------------------------------------------------------------------------------
@@ -627,6 +651,7 @@ def test_a_plan_is_shown_with_ranges_and_scales(calibrated):
 def test_a_folder_of_files_is_shown(calibrated):
     out = succeeds("inspect", calibrated[0] / "model").stdout
     assert "inc_output_hooks_maxabs_0_1.npz: 19 modules" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 19 modules" in out
+    assert succeeds("inspect", calibrated[0]).stdout == out, "calibrate's --output holds the same files"
     files = json.loads(succeeds("inspect", calibrated[0] / "model/g3", "--json").stdout)
     assert len(files) == 2 and files[0]["nodes"]["lm_head"]["inputs"][0][0] > 0
 
