@@ -1,3 +1,4 @@
+// quantization.c: from QUANT_CONFIG to a plan or a running measurement, and back to files when the engine closes.
 #include "api/quantization.h"
 
 #include "base/log.h"

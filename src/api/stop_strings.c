@@ -1,3 +1,4 @@
+// stop_strings.c: finding stop strings in text that arrives in pieces: text that could begin one is held back until it is known.
 #include "api/stop_strings.h"
 
 #include "base/memory.h"

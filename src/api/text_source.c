@@ -1,3 +1,4 @@
+// text_source.c: glue between the files of a checkpoint and the text layer, which knows neither GGUF nor folders.
 #include "api/text_source.h"
 
 #include "base/file.h"

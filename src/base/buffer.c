@@ -1,3 +1,4 @@
+// buffer.c: the growing byte string; capacity doubles, so that appending costs amortized constant time.
 #include "base/buffer.h"
 
 #include "base/error.h"

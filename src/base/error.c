@@ -1,3 +1,4 @@
+// error.c: messages of errors, and the end of the program at a broken assertion.
 #include "base/error.h"
 
 #include <stdarg.h>

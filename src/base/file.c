@@ -1,3 +1,4 @@
+// file.c: whole files: mapped, read, and written through a temporary name, so that a reader never sees half of one.
 #include "base/file.h"
 
 #include "base/buffer.h"

@@ -1,3 +1,4 @@
+// json.c: jansson with limits, and errors that name their source.
 #include "base/json.h"
 
 #include "base/buffer.h"

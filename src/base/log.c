@@ -1,3 +1,4 @@
+// log.c: one call of fprintf a line, so that lines of several threads do not mix.
 #include "base/log.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// memory.c: allocation that ends the program with a reason or reports it, and what the system says of memory.
 #include "base/memory.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// dataset.c: calibration prompts from .jsonl, .json and .txt files, with errors that name the line.
 #include "cli/dataset.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// divergence.c: KL divergence and agreement of two models, position by position, summed in float64.
 #include "cli/divergence.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// engine_flags.c: the flags that every command with an engine shares, and opening and closing it as they say.
 #include "cli/engine_flags.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// flags.c: the parser behind all command lines; everything it knows comes from the tables it is given.
 #include "cli/flags.h"
 
 #include "base/log.h"

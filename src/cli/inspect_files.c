@@ -1,3 +1,4 @@
+// inspect_files.c: a folder of measurement, scale and configuration files as a table or as JSON.
 #include "cli/inspect_files.h"
 
 #include "base/buffer.h"

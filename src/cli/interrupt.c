@@ -1,3 +1,4 @@
+// interrupt.c: Ctrl-C as a flag that long work asks; a second one ends the program at once.
 #include "cli/interrupt.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+// progress_bar.c: a bar that redraws its line on a terminal, and a line now and then elsewhere.
 #include "cli/progress_bar.h"
 
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+// prompt_input.c: a text from a flag, a file or standard input, whichever the user gave.
 #include "cli/prompt_input.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// sampling_flags.c: the flags of sampling parameters, and the parameters they make.
 #include "cli/sampling_flags.h"
 
 #include <limits.h>

@@ -1,3 +1,4 @@
+// session.c: the model without engine: batches that the caller makes, in blocks that are laid out anew for each.
 #include "cli/session.h"
 
 #include "base/memory.h"

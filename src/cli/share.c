@@ -1,3 +1,4 @@
+// share.c: the files that come with Octavo: in the folder that OCTAVO_SHARE names, else in ../share/octavo beside the program.
 #include "cli/share.h"
 
 #include "base/file.h"

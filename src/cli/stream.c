@@ -1,3 +1,4 @@
+// stream.c: one request from submission to its last delta, printed as it comes, cancelled by Ctrl-C.
 #include "cli/stream.h"
 
 #include "base/clock.h"

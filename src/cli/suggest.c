@@ -1,3 +1,4 @@
+// suggest.c: the nearest known word, by edit distance.
 #include "cli/suggest.h"
 
 #include <string.h>

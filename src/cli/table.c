@@ -1,3 +1,4 @@
+// table.c: rows of text in aligned columns; widths count characters, not bytes.
 #include "cli/table.h"
 
 #include "base/error.h"

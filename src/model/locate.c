@@ -1,3 +1,4 @@
+// locate.c: what the word MODEL on a command line stands for.
 #include "model/locate.h"
 
 #include "base/buffer.h"

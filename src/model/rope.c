@@ -1,3 +1,4 @@
+// rope.c: frequencies by the rule of the configuration, angles by position.
 #include "model/rope.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// safetensors.c: the container: a JSON header whose every range is checked against the file before a tensor exists.
 #include "model/safetensors.h"
 
 #include "base/memory.h"

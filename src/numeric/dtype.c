@@ -1,3 +1,4 @@
+// dtype.c: one table with the name and block size of each format.
 #include "numeric/dtype.h"
 
 #include <stdint.h>

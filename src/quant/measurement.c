@@ -1,3 +1,4 @@
+// measurement.c: between the running maxima of modules and the nodes of INC's files.
 #include "quant/measurement.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// module.c: one table with the class and the name of each module.
 #include "quant/module.h"
 
 #include <stdio.h>

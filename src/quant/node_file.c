@@ -1,3 +1,4 @@
+// node_file.c: the envelope that measurement and scale files share, as JSON and as NPZ.
 #include "quant/node_file.h"
 
 #include "base/buffer.h"

@@ -1,3 +1,4 @@
+// npz.c: a stored zip with one .npy member that holds a pickle, as numpy writes it.
 #include "quant/npz.h"
 
 #include "base/buffer.h"

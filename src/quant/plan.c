@@ -1,3 +1,4 @@
+// plan.c: a decision for every module, from configuration, scale file and measurement, in this order of trust.
 #include "quant/plan.h"
 
 #include "base/log.h"

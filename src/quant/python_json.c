@@ -1,3 +1,4 @@
+// python_json.c: JSON as Python's json.dump prints it with indent=4, to the byte.
 #include "quant/python_json.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// scale_config.c: rules by node, layer and class over a default, and which of INC's methods each pair of rules is.
 #include "quant/scale_config.h"
 
 #include "base/json.h"

@@ -1,3 +1,4 @@
+// scale_method.c: the arithmetic of scales: every step is rounded to bf16, as on the cards.
 #include "quant/scale_method.h"
 
 #include "numeric/bf16.h"

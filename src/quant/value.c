@@ -1,3 +1,4 @@
+// value.c: a tree of the few Python values that INC's files are made of, all from one arena.
 #include "quant/value.h"
 
 #include "base/error.h"

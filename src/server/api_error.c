@@ -1,3 +1,4 @@
+// api_error.c: errors in the shape that OpenAI's clients expect.
 #include "server/api_error.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// chat_messages.c: checks of a chat request's messages, in vLLM's words.
 #include "server/chat_messages.h"
 
 #include "server/openai_request.h"

@@ -1,3 +1,4 @@
+// connection.c: one client: bytes in and out, keep-alive, deadlines, limits and back pressure around llhttp.
 #include "server/connection.h"
 
 #include "base/error.h"

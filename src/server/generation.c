@@ -1,3 +1,4 @@
+// generation.c: one request on its way: tokenize on another thread, submit, deltas to chunks or to one answer, cancel.
 #include "server/generation.h"
 
 #include "base/log.h"

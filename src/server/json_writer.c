@@ -1,3 +1,4 @@
+// json_writer.c: JSON written front to back, in the order that the answers of vLLM have.
 #include "server/json_writer.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// mailbox.c: messages from other threads to the event loop, through a list and an eventfd.
 #include "server/mailbox.h"
 
 #include "base/memory.h"

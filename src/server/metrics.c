@@ -1,3 +1,4 @@
+// metrics.c: one table of metrics under vLLM's names, printed as Prometheus reads it.
 #include "server/metrics.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// models.c: what a server says of itself: health, version, load, and the names it serves.
 #include "server/models.h"
 
 #include "server/json_writer.h"

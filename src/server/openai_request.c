@@ -1,3 +1,4 @@
+// openai_request.c: the table of request parameters: name, type, range, default; and the parser that it drives.
 #include "server/openai_request.h"
 
 #include "base/memory.h"

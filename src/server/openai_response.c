@@ -1,3 +1,4 @@
+// openai_response.c: the parts that completions and chat answers share.
 #include "server/openai_response.h"
 
 #include <math.h>

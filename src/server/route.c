@@ -1,3 +1,4 @@
+// route.c: the table of paths and methods, and who may use them.
 #include "server/route.h"
 
 #include "server/api_error.h"

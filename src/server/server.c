@@ -1,3 +1,4 @@
+// server.c: listening, signals, and the order in which things start and end.
 #include "server/server.h"
 
 #include "base/log.h"

@@ -1,3 +1,4 @@
+// sse.c: server-sent events: one JSON a line, an empty line, and [DONE].
 #include "server/sse.h"
 
 void oct_sse_open(struct oct_connection *connection) {

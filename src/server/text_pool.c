@@ -1,3 +1,4 @@
+// text_pool.c: a few threads for tokenizing and templates, so that the event loop never waits for them.
 #include "server/text_pool.h"
 
 #include "base/memory.h"

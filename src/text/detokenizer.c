@@ -1,3 +1,4 @@
+// detokenizer.c: ids to text, whole or piece by piece; what may still change is held back.
 #include "text/detokenizer.h"
 
 #include "base/memory.h"

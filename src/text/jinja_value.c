@@ -1,3 +1,4 @@
+// jinja_value.c: the values of the template language, Python's, in blocks that are freed together and counted against a budget.
 #include "text/jinja_value.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// marked_text.c: text that remembers of each byte whether it came out of a message.
 #include "text/marked_text.h"
 
 void oct_marked_append(struct oct_marked_text *marked, struct oct_span span) {

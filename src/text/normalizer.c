@@ -1,3 +1,4 @@
+// normalizer.c: what tokenizer.json does to text before it is split.
 #include "text/normalizer.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// pretokenizer.c: splitting text into the words that BPE works on, stage by stage.
 #include "text/pretokenizer.h"
 
 #include "base/buffer.h"

@@ -1,3 +1,4 @@
+// scanner.c: the patterns of GPT-2 and Llama 3, written out by hand, because every text goes through one of them.
 #include "text/scanner.h"
 
 #include "text/unicode.h"

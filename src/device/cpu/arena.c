@@ -1,3 +1,4 @@
+// arena.c: slabs of huge pages, filled front to back and freed with their last block.
 #include "device/cpu/arena.h"
 
 #include "base/memory.h"

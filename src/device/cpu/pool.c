@@ -1,3 +1,4 @@
+// pool.c: helpers that join open loops; the order of operations on its atomic words is the whole protocol.
 #include "device/cpu/pool.h"
 
 #include "base/memory.h"
