@@ -178,6 +178,7 @@ static oct_status open_parts(struct oct_engine *engine, const oct_engine_options
     OCT_TRY(read_limits(options, config, &limits, err));
     OCT_TRY(oct_text_source_open(checkpoint, path, options->chat_template, &engine->text, err));
     OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));
+    OCT_TRY(oct_quantization_prepare(&engine->quantization, err));
     OCT_TRY(oct_device_open_cpu(options->threads, &engine->device, err));
     OCT_TRY(open_llama(engine, options, checkpoint, &limits, err));
     keep_scales(engine);

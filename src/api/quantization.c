@@ -56,15 +56,13 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
 }
 
 // Serving commands name fp8_inc whatever the configuration says. What is measured are the numbers of the unquantized model.
-static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
+static void open_measurement(struct oct_quantization *quantization, int num_layers) {
     if (quantization->fp8_kv)
         oct_log(OCT_LOG_WARNING, "measuring: KV blocks stay bf16, fp8_inc takes effect with the quantizing configuration");
     quantization->fp8_kv = false;
-    OCT_TRY(oct_measurement_prepare(quantization->config, err));
     quantization->measurement = oct_measurement_new(num_layers);
     quantization->observer = oct_measurement_observer(quantization->measurement);
     quantization->measuring = true;
-    return OCT_OK;
 }
 
 static oct_status open_from_config(const char *path, const char *model, int num_layers, struct oct_quantization *quantization,
@@ -76,7 +74,8 @@ static oct_status open_from_config(const char *path, const char *model, int num_
     case OCT_QUANT_QUANTIZE:
         return open_plan(quantization, model, num_layers, err);
     case OCT_QUANT_MEASURE:
-        return open_measurement(quantization, num_layers, err);
+        open_measurement(quantization, num_layers);
+        return OCT_OK;
     default:
         return oct_fail(err, OCT_UNSUPPORTED, "%s: mode QUANTIZE or MEASURE expected, another one found", path);
     }
@@ -100,6 +99,10 @@ oct_status oct_quantization_open(const oct_engine_options *options, int num_laye
     oct_status status = open_from_config(path, options->model, num_layers, out, err);
     if (status != OCT_OK) oct_quantization_close(out, NULL);
     return status;
+}
+
+oct_status oct_quantization_prepare(const struct oct_quantization *quantization, oct_error *err) {
+    return quantization->measuring ? oct_measurement_prepare(quantization->config, err) : OCT_OK;
 }
 
 void oct_quantization_see_weight(void *context, enum oct_module module, int layer, float amax) {

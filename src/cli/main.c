@@ -5,10 +5,13 @@
 #include "cli/suggest.h"
 #include "octavo.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct oct_command *const commands[] = {
     &oct_command_serve, &oct_command_chat,    &oct_command_generate, &oct_command_calibrate,
@@ -54,6 +57,11 @@ static int exit_code(oct_status status) {
     }
 }
 
+static bool reader_has_left(void) {
+    struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&output, 1, 0) == 1 && (output.revents & POLLERR);
+}
+
 static int run_command(const struct oct_command *command, int argc, char **argv) {
     void *options = oct_alloc(1, command->options_size, "the options of a command");
     const char *help;
@@ -67,9 +75,10 @@ static int run_command(const struct oct_command *command, int argc, char **argv)
     } else if (status == OCT_OK) {
         status = command->run(options, &err);
     }
-    // A full disk must not pass for a complete report.
+    // A full disk must not pass for a complete report; a reader that left, as `head` does, has what it wanted.
     bool written = fflush(stdout) == 0 && !ferror(stdout);
-    if (status == OCT_OK && !written) status = oct_fail(&err, OCT_IO, "standard output could not be written to the end");
+    if (status == OCT_OK && !written && !reader_has_left())
+        status = oct_fail(&err, OCT_IO, "standard output could not be written to the end");
     if (status != OCT_OK) fprintf(stderr, "octavo %s: %s\n", command->name, err.message);
     oct_flags_free(command, options);
     free(options);

@@ -648,6 +648,16 @@ def test_a_plan_is_shown_with_ranges_and_scales(calibrated):
     assert "MAXABS_HW, gaudi3" in table and "\nmodel.layers.1.mlp.down_proj " in table
 
 
+@pytest.mark.parametrize("command, status", [("inspect", 0), ("eval", 2)])
+def test_looking_at_a_measuring_configuration_leaves_its_files_alone(command, status, calibrated, tmp_path):
+    shutil.copytree(calibrated[0] / "model/g3", tmp_path / "g3")
+    config = tmp_path / "measure.json"
+    config.write_text(json.dumps({"mode": "MEASURE", "dump_stats_path": str(tmp_path / "g3/inc_output")}))
+    before = files_in(tmp_path)
+    assert octavo(command, TINY, "--quant-config", config).returncode == status
+    assert files_in(tmp_path) == before
+
+
 def test_a_folder_of_files_is_shown(calibrated):
     out = succeeds("inspect", calibrated[0] / "model").stdout
     assert "inc_output_hooks_maxabs_0_1.npz: 19 modules" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 19 modules" in out
