@@ -137,7 +137,8 @@ def test_stop_strings(server):
     _, answer = server.complete("one two three", max_tokens=12, stop="two", include_stop_str_in_output=True)
     assert answer["choices"][0]["text"] == "one two"
     events = server.stream("/v1/completions", {"prompt": "one two three!delay=2", "max_tokens": 12, "stop": ["two"]})
-    assert [event["choices"][0]["text"] for event in events[:-1]] == ["", "", "o", "n", "e", " ", ""]
+    # How the tokens fall into chunks depends on the machine's load; that nothing of the stop string is ever sent does not.
+    assert "".join(event["choices"][0]["text"] for event in events[:-1]) == "one "
     assert events[-2]["choices"][0]["stop_reason"] == "two"
 
 
