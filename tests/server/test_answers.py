@@ -55,7 +55,7 @@ def test_max_tokens_defaults_to_16_for_completions_and_to_the_context_for_chat(s
 
 
 def test_a_completion_stream_sends_a_chunk_a_token(server):
-    events = server.stream("/v1/completions", {"prompt": "abc !delay=20", "max_tokens": 4})
+    events = server.stream("/v1/completions", {"prompt": "abc !delay=9", "max_tokens": 4})
     assert len(events) == 5
     assert [event["choices"][0]["text"] for event in events[:4]] == ["a", "b", "c", " "]
     assert list(events[0]) == ["id", "object", "created", "model", "choices"]
@@ -66,7 +66,7 @@ def test_a_completion_stream_sends_a_chunk_a_token(server):
 
 
 def test_a_chat_stream_starts_with_the_role(server):
-    events = server.stream("/v1/chat/completions", {"messages": [{"role": "user", "content": "!say=hey;!delay=20"}], "max_tokens": 3})
+    events = server.stream("/v1/chat/completions", {"messages": [{"role": "user", "content": "!say=hey;!delay=9"}], "max_tokens": 3})
     assert events[0]["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}]
     assert list(events[0])[-2:] == ["prompt_token_ids", "prompt_text"]
     assert [event["choices"][0]["delta"]["content"] for event in events[1:4]] == ["h", "e", "y"]
@@ -75,7 +75,7 @@ def test_a_chat_stream_starts_with_the_role(server):
 
 
 def test_usage_in_streams(server):
-    body = {"prompt": "abc !delay=20", "max_tokens": 3}
+    body = {"prompt": "abc !delay=9", "max_tokens": 3}
     final = server.stream("/v1/completions", {**body, "stream_options": {"include_usage": True}})
     assert all("usage" not in event for event in final[:3])
     assert final[3]["choices"] == [] and final[3]["usage"] == {"prompt_tokens": 12, "total_tokens": 15, "completion_tokens": 3}
@@ -87,7 +87,7 @@ def test_usage_in_streams(server):
 
 
 def test_stream_interval_gathers_tokens(server):
-    events = server.stream("/v1/completions", {"prompt": "abcdef !delay=20", "max_tokens": 8, "stream_interval": 5})
+    events = server.stream("/v1/completions", {"prompt": "abcdef !delay=9", "max_tokens": 8, "stream_interval": 5})
     assert [event["choices"][0]["text"] for event in events[:-1]] == ["a", "bcdef", " !"]
 
 
@@ -117,7 +117,7 @@ def test_pieces_of_a_character_print_as_empty_tokens(server):
     assert answer["choices"][0]["logprobs"]["top_logprobs"] == [{"": -0.5}], "the sampled token's number survives among equal keys"
     _, answer = server.chat("!say=é;", max_tokens=2, logprobs=True)
     assert [token["bytes"] for token in answer["choices"][0]["logprobs"]["content"]] == [[], [0xC3, 0xA9]]
-    events = server.stream("/v1/completions", {"prompt": "é!delay=20", "max_tokens": 2})
+    events = server.stream("/v1/completions", {"prompt": "é!delay=9", "max_tokens": 2})
     assert [event["choices"][0]["text"] for event in events[:2]] == ["", "é"]
 
 
@@ -136,7 +136,7 @@ def test_stop_strings(server):
     assert answer["usage"]["completion_tokens"] == 7
     _, answer = server.complete("one two three", max_tokens=12, stop="two", include_stop_str_in_output=True)
     assert answer["choices"][0]["text"] == "one two"
-    events = server.stream("/v1/completions", {"prompt": "one two three!delay=20", "max_tokens": 12, "stop": ["two"]})
+    events = server.stream("/v1/completions", {"prompt": "one two three!delay=9", "max_tokens": 12, "stop": ["two"]})
     # How the tokens fall into chunks depends on the machine's load; that nothing of the stop string is ever sent does not.
     assert "".join(event["choices"][0]["text"] for event in events[:-1]) == "one "
     assert events[-2]["choices"][0]["stop_reason"] == "two"
@@ -165,7 +165,7 @@ def test_n_choices_come_prompt_major_and_count_the_prompt_once(server):
     assert [choice["text"] for choice in answer["choices"]] == ["ab", "ab", "cd", "cd"]
     assert answer["usage"] == {"prompt_tokens": 4, "total_tokens": 12, "completion_tokens": 8, "prompt_tokens_details": None,
                                "completion_tokens_details": None}
-    events = server.stream("/v1/completions", {"prompt": "abcd!delay=20", "max_tokens": 3, "n": 3})
+    events = server.stream("/v1/completions", {"prompt": "abcd!delay=9", "max_tokens": 3, "n": 3})
     texts = {}
     for event in events[:-1]:
         choice = event["choices"][0]
@@ -231,7 +231,7 @@ def test_without_a_generation_prompt_the_role_is_the_last_message_s(server):
 
 
 def test_an_error_after_the_first_token_becomes_an_event(server):
-    events = server.stream("/v1/completions", {"prompt": "abc !fail=2 !delay=20", "max_tokens": 9})
+    events = server.stream("/v1/completions", {"prompt": "abc !fail=2 !delay=9", "max_tokens": 9})
     assert events[-2] == {"error": {"message": "logits are not finite", "type": "InternalServerError", "param": None, "code": 500}}
     assert len(events) == 4
 
