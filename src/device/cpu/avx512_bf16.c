@@ -4,7 +4,6 @@
 #include "device/cpu/kernels.h"
 #include "device/cpu/layout.h"
 #include "device/cpu/rows.h"
-#include "numeric/fp8.h"
 
 #include <immintrin.h>
 
@@ -34,15 +33,23 @@ struct decoder {
     __m512i high[2], low[2], sign;
 };
 
-static uint8_t table_high[128] __attribute__((aligned(64))), table_low[128] __attribute__((aligned(64)));
-
-__attribute__((constructor)) static void fill_tables(void) {
-    for (int code = 0; code < 128; code++) {
-        uint16_t bits = oct_bf16_from_f32(oct_e4m3_to_f32((uint8_t)code));
-        table_high[code] = (uint8_t)(bits >> 8);
-        table_low[code] = (uint8_t)bits;
-    }
-}
+// Constants, for code that fills them before main would run on processors that lack this file's instructions. Subnormals m * 2^-9 are 0, 1,
+// 1, 1.5, 1, 1.25, 1.5, 1.75 times a power of two; else the exponent's bias goes from 7 to 127; the last code is NaN.
+#define BF16_OF(code)                                                                                                                      \
+    ((code) == 0x7f ? 0x7fc0                                                                                                               \
+     : (code) >= 8  ? (code)*16 + (120 << 7)                                                                                               \
+     : (code) >= 4  ? 0x3c00 + ((code)-4) * 32                                                                                             \
+     : (code) >= 2  ? 0x3b80 + ((code)-2) * 64                                                                                             \
+     : (code) == 1  ? 0x3b00                                                                                                               \
+                    : 0)
+#define BYTE(code, shift)     (uint8_t)(BF16_OF(code) >> (shift))
+#define BYTES_4(code, shift)  BYTE(code, shift), BYTE((code) + 1, shift), BYTE((code) + 2, shift), BYTE((code) + 3, shift)
+#define BYTES_16(code, shift) BYTES_4(code, shift), BYTES_4((code) + 4, shift), BYTES_4((code) + 8, shift), BYTES_4((code) + 12, shift)
+#define BYTES_64(code, shift)                                                                                                              \
+    BYTES_16(code, shift), BYTES_16((code) + 16, shift), BYTES_16((code) + 32, shift), BYTES_16((code) + 48, shift)
+#define BYTES_128(shift) BYTES_64(0, shift), BYTES_64(64, shift)
+static const uint8_t table_high[128] __attribute__((aligned(64))) = {BYTES_128(8)};
+static const uint8_t table_low[128] __attribute__((aligned(64))) = {BYTES_128(0)};
 
 INLINE struct decoder decoder_load(void) {
     return (struct decoder){
