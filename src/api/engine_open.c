@@ -48,7 +48,6 @@ static oct_status read_limits(const oct_engine_options *options, const struct oc
     if (out->block_size % BLOCK_SIZE_STEP)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "block_size: a multiple of %d expected, %d found", BLOCK_SIZE_STEP, out->block_size);
     out->max_positions = or_default(options->max_model_len, config->max_position_embeddings);
-    if (options->threads) OCT_TRY(check_range("threads", options->threads, 1, 4096, err));
     return check_range("max_model_len", out->max_positions, 2, config->max_position_embeddings, err);
 }
 
