@@ -1,3 +1,4 @@
+// quantization.c: from options and QUANT_CONFIG to a plan (quantize) or an observer (measure), and the files that either leaves.
 #include "api/quantization.h"
 
 #include "base/log.h"

@@ -1,3 +1,4 @@
+// stop_strings.c: text is held back only as long as its end may be the beginning of a stop string.
 #include "api/stop_strings.h"
 
 #include "base/memory.h"

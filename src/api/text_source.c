@@ -1,3 +1,5 @@
+// text_source.c: where tokenizer and chat template come from: keys of a GGUF file, or files beside the weights. A model without a usable
+// template still completes text, so that problem is kept until somebody wants to chat.
 #include "api/text_source.h"
 
 #include "base/file.h"

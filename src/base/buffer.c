@@ -1,3 +1,4 @@
+// buffer.c: capacity doubles, and always leaves room for the NUL.
 #include "base/buffer.h"
 
 #include "base/error.h"

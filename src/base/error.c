@@ -1,3 +1,4 @@
+// error.c: filling oct_error, and the end of a program that has a bug.
 #include "base/error.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// file.c: whole files by plain system calls.
 #include "base/file.h"
 
 #include "base/buffer.h"

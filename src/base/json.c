@@ -1,3 +1,4 @@
+// json.c: jansson, and the one thing it cannot hold: integers of more than 64 bits, which are made strings before it sees them.
 #include "base/json.h"
 
 #include "base/buffer.h"

@@ -1,3 +1,4 @@
+// log.c: a line is formatted whole and written by one call.
 #include "base/log.h"
 
 #include <stdarg.h>

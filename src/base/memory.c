@@ -1,3 +1,4 @@
+// memory.c: calloc that does not fail, and pages straight from the system for what is large.
 #include "base/memory.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// dataset.c: one prompt a line; a bad line is an error that names its number.
 #include "cli/dataset.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// divergence.c: one number a position is kept; the summary sorts them for its quantiles.
 #include "cli/divergence.h"
 
 #include "base/memory.h"

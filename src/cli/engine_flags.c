@@ -1,3 +1,4 @@
+// engine_flags.c: the table of flags, and their way into oct_engine_options.
 #include "cli/engine_flags.h"
 
 #include "base/file.h"
@@ -40,7 +41,7 @@ const struct oct_flag oct_model_flag_table[] = {
      .type = OCT_FLAG_INT,
      .offset = FIELD(threads),
      .min = 0,
-     .max = 1024,
+     .max = 256,
      .initial = "0",
      .help = "0: the cores this process may use"},
     {.name = "tensor-parallel-size",

@@ -1,3 +1,4 @@
+// flags.c: parsing and printing, both driven by the tables of flags.h.
 #include "cli/flags.h"
 
 #include "base/log.h"

@@ -1,3 +1,4 @@
+// inspect_files.c: finds npz files of measurements and scales, and prints them as tables or JSON.
 #include "cli/inspect_files.h"
 
 #include "base/buffer.h"

@@ -1,3 +1,4 @@
+// interrupt.c: a signal handler that sets a flag and writes to a pipe.
 #include "cli/interrupt.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+// progress_bar.c: redraws at most a few times a second, and knows what is left from the pace so far.
 #include "cli/progress_bar.h"
 
 #include "base/clock.h"

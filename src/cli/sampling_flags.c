@@ -1,3 +1,4 @@
+// sampling_flags.c: the table of flags, and their way into oct_sampling_params.
 #include "cli/sampling_flags.h"
 
 #include <limits.h>

@@ -1,3 +1,4 @@
+// session.c: opening a model without the engine, and batches in which each sequence gets blocks of its own, in order.
 #include "cli/session.h"
 
 #include "base/memory.h"

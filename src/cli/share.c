@@ -1,3 +1,4 @@
+// share.c: the folder is the one that OCTAVO_SHARE names, else ../share/octavo as seen from the program.
 #include "cli/share.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// stream.c: prints deltas as they come, until the last one or an interrupt.
 #include "cli/stream.h"
 
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+// suggest.c: the smallest edit distance wins, if it is small enough.
 #include "cli/suggest.h"
 
 #include <string.h>

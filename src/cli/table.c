@@ -1,3 +1,4 @@
+// table.c: cells are copied as they are added, since widths are known only at the end.
 #include "cli/table.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+// kv_blocks.c: a stack of free blocks and a count of references a block.
 #include "engine/kv_blocks.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// locate.c: from what the user calls a model to a path that can be opened.
 #include "model/locate.h"
 
 #include "base/buffer.h"

@@ -1,3 +1,4 @@
+// rope.c: rotary angles, all scalings that Llama models use, as one table over positions.
 #include "model/rope.h"
 
 #include "base/memory.h"

@@ -1,3 +1,5 @@
+// safetensors.c: reading and checking a header. Nothing of an entry is believed: its place must lie inside the file, have the size that its
+// shape and dtype give, and join its neighbours.
 #include "model/safetensors.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// dtype.c: formats as one table.
 #include "numeric/dtype.h"
 
 #include <stdint.h>

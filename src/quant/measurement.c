@@ -1,3 +1,4 @@
+// measurement.c: maxima are kept as they come by, and written and read as the nodes of INC's files.
 #include "quant/measurement.h"
 
 #include "base/memory.h"

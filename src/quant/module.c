@@ -1,3 +1,4 @@
+// module.c: names and classes as one table.
 #include "quant/module.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// node_file.c: the outer dict of INC's files, and the pair of JSON and NPZ that each of them is.
 #include "quant/node_file.h"
 
 #include "base/buffer.h"

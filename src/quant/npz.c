@@ -1,3 +1,4 @@
+// npz.c: one pickled object in a zip archive. libzip reads; writing is by hand, since the bytes must be those that numpy writes.
 #include "quant/npz.h"
 
 #include "base/buffer.h"

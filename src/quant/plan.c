@@ -1,3 +1,5 @@
+// plan.c: each selected module gets its scales from the scale file if that names it, else from the measurement; the file is then brought
+// up to date.
 #include "quant/plan.h"
 
 #include "base/log.h"

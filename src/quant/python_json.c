@@ -1,3 +1,4 @@
+// python_json.c: JSON byte for byte as Python's json.dump(indent=4) writes it, floats by the shortest digits that read back.
 #include "quant/python_json.h"
 
 #include "base/file.h"

@@ -1,3 +1,4 @@
+// scale_config.c: parsing and printing rules, and picking the most specific one for a module.
 #include "quant/scale_config.h"
 
 #include "base/json.h"

@@ -1,3 +1,4 @@
+// scale_method.c: the table of methods, and the arithmetic from a maximum to a scale.
 #include "quant/scale_method.h"
 
 #include "numeric/bf16.h"

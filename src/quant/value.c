@@ -1,3 +1,4 @@
+// value.c: values in blocks that are freed together.
 #include "quant/value.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+// api_error.c: from a status and a text to the JSON that OpenAI clients parse.
 #include "server/api_error.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// chat_messages.c: checks of form first, on the body; then content parts are joined and tool arguments parsed, in place.
 #include "server/chat_messages.h"
 
 #include "server/openai_request.h"

@@ -1,3 +1,5 @@
+// connection.c: HTTP/1.1 on one socket by llhttp and a bufferevent. A connection is always in one phase, and one request of it is answered
+// at a time; what a client sends ahead waits unparsed.
 #include "server/connection.h"
 
 #include "base/error.h"

@@ -1,3 +1,5 @@
+// generation.c: the life of one POST, in three parts: prepared on a text thread, fed by the engine, answered on the loop thread. Every
+// callback of the loop ends in settle, the one place where a generation goes.
 #include "server/generation.h"
 
 #include "base/log.h"

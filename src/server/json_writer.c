@@ -1,3 +1,4 @@
+// json_writer.c: JSON text without a tree. The writer only remembers whether a comma is due.
 #include "server/json_writer.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// mailbox.c: a locked list and an eventfd. The loop is rung only when the box was empty, and empties it as often as that takes.
 #include "server/mailbox.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// metrics.c: counters of the engine in Prometheus text.
 #include "server/metrics.h"
 
 #include <inttypes.h>

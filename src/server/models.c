@@ -1,3 +1,4 @@
+// models.c: the small GET endpoints; their answers need no engine step.
 #include "server/models.h"
 
 #include "server/json_writer.h"

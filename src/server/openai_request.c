@@ -1,3 +1,5 @@
+// openai_request.c: one table row a parameter drives reading, coercion and error texts; all problems of a body are gathered into one
+// message.
 #include "server/openai_request.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// openai_response.c: pieces of JSON that completions and chat completions have in common.
 #include "server/openai_response.h"
 
 #include <math.h>

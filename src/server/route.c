@@ -1,3 +1,4 @@
+// route.c: a table of paths. Who may not come in is refused at the head of a request, before its body is read.
 #include "server/route.h"
 
 #include "server/api_error.h"

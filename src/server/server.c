@@ -1,3 +1,5 @@
+// server.c: the event loop: accepting, signals, and stopping in order: no new connections, then what runs ends or is aborted, then the
+// loop is left.
 #include "server/server.h"
 
 #include "base/log.h"

@@ -1,3 +1,4 @@
+// sse.c: events as chunks of a streaming reply.
 #include "server/sse.h"
 
 void oct_sse_open(struct oct_connection *connection) {

@@ -1,3 +1,4 @@
+// text_pool.c: threads that take jobs from one list; the mailbox brings each back to the loop.
 #include "server/text_pool.h"
 
 #include "base/memory.h"

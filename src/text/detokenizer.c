@@ -1,3 +1,4 @@
+// detokenizer.c: loading "decoder" into a few kinds, and the stream that holds back what is not yet a whole character.
 #include "text/detokenizer.h"
 
 #include "base/memory.h"

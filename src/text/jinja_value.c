@@ -1,3 +1,4 @@
+// jinja_value.c: the arena with its limits, and values: making them (from JSON too), looking them up, comparing and walking them.
 #include "text/jinja_value.h"
 
 #include "base/memory.h"

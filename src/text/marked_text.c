@@ -1,3 +1,4 @@
+// marked_text.c: two buffers that grow together: the bytes and their marks.
 #include "text/marked_text.h"
 
 void oct_marked_append(struct oct_marked_text *marked, struct oct_span span) {

@@ -1,3 +1,4 @@
+// normalizer.c: a list of steps, each from one marked text to the next.
 #include "text/normalizer.h"
 
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+// pretokenizer.c: a list of stages, each of which cuts the pieces of the one before it further; words come out without being stored.
 #include "text/pretokenizer.h"
 
 #include "base/buffer.h"

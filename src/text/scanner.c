@@ -1,3 +1,4 @@
+// scanner.c: each pattern as one function: look at the class of the first character, then run to the end of its alternative.
 #include "text/scanner.h"
 
 #include "text/unicode.h"

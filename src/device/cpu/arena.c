@@ -1,3 +1,4 @@
+// arena.c: slabs that are filled from the front and given back when their last block is.
 #include "device/cpu/arena.h"
 
 #include "base/memory.h"

@@ -1,3 +1,5 @@
+// pool.c: one word, `entry`, says whether the loop is open and how many helpers are inside; so that the caller, having closed it, waits
+// for exactly those.
 #include "device/cpu/pool.h"
 
 #include "base/memory.h"
