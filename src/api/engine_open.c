@@ -35,18 +35,6 @@ static oct_status read_dtype(const char *name, enum oct_dtype *out, oct_error *e
     return oct_fail(err, OCT_INVALID_ARGUMENT, "dtype: \"auto\", \"bfloat16\" or \"float32\" expected, \"%s\" found", name);
 }
 
-static size_t kv_cache_bytes(const oct_engine_options *options) {
-    return options->kv_cache_bytes ? options->kv_cache_bytes : oct_available_bytes() / 4;
-}
-
-// The model's limit, but no more than KV blocks could hold at a byte an element: some models promise millions of positions, and each costs
-// a row of rotary angles.
-static int most_positions(const oct_engine_options *options, const struct oct_model_config *config) {
-    size_t token_bytes = (size_t)config->num_hidden_layers * 2 * (size_t)config->num_key_value_heads * (size_t)config->head_dim;
-    size_t tokens = kv_cache_bytes(options) / token_bytes + DEFAULT_BLOCK_SIZE;
-    return tokens < (size_t)config->max_position_embeddings ? (int)tokens : config->max_position_embeddings;
-}
-
 static oct_status read_limits(const oct_engine_options *options, const struct oct_model_config *config, struct limits *out,
                               oct_error *err) {
     OCT_TRY(read_dtype(options->dtype, &out->compute, err));
@@ -59,8 +47,7 @@ static oct_status read_limits(const oct_engine_options *options, const struct oc
     OCT_TRY(check_range("block_size", out->block_size, BLOCK_SIZE_STEP, MOST_BLOCK_SIZE, err));
     if (out->block_size % BLOCK_SIZE_STEP)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "block_size: a multiple of %d expected, %d found", BLOCK_SIZE_STEP, out->block_size);
-    out->max_positions = or_default(options->max_model_len, most_positions(options, config));
-    if (options->threads) OCT_TRY(check_range("threads", options->threads, 1, 4096, err));
+    out->max_positions = or_default(options->max_model_len, config->max_position_embeddings);
     return check_range("max_model_len", out->max_positions, 2, config->max_position_embeddings, err);
 }
 
@@ -82,25 +69,46 @@ static oct_status open_llama(struct oct_engine *engine, const oct_engine_options
     return oct_llama_open(checkpoint, engine->device, &llama_options, &engine->llama, err);
 }
 
-// As many blocks as kv_cache_bytes hold. Not given: enough for max_num_seqs sequences, in at most a quarter of free memory.
+// Memory that KV blocks may take.
+static size_t kv_budget(const oct_engine_options *options) {
+    return options->kv_cache_bytes ? options->kv_cache_bytes : oct_available_bytes() / 4;
+}
+
+static oct_status fail_kv_budget(size_t needed_bytes, size_t tokens, size_t budget, oct_error *err) {
+    return oct_fail(err, OCT_OUT_OF_MEMORY,
+                    "KV blocks: %zu MiB expected for one sequence of %zu tokens, %zu MiB found (kv_cache_bytes, or a quarter of free "
+                    "memory): give more, or a smaller max_model_len",
+                    (needed_bytes >> 20) + 1, tokens, budget >> 20);
+}
+
+// Every position takes memory before the first token: no more of them than the KV blocks could hold if all were E4M3. A model may name any
+// number.
+static oct_status limit_positions(const oct_engine_options *options, const struct oct_model_config *config, struct limits *limits,
+                                  oct_error *err) {
+    size_t token_bytes = 2 * (size_t)config->num_hidden_layers * (size_t)config->num_key_value_heads * (size_t)config->head_dim;
+    size_t budget = kv_budget(options), reach = budget / token_bytes + (size_t)limits->block_size,
+           positions = (size_t)limits->max_positions;
+    if (reach >= positions) return OCT_OK;
+    if (options->max_model_len) return fail_kv_budget(positions * token_bytes, positions, budget, err);
+    limits->max_positions = (int)reach;
+    return OCT_OK;
+}
+
+// As many blocks as the budget holds; without kv_cache_bytes at most enough for max_num_seqs sequences.
 static oct_status open_kv_cache(struct oct_engine *engine, const oct_engine_options *options, const struct limits *limits, oct_error *err) {
     size_t block_bytes = oct_kv_cache_block_bytes(engine->llama, limits->block_size), size = (size_t)limits->block_size;
     size_t sequence_blocks = ((size_t)limits->max_positions + size - 1) / size;
-    size_t bytes = kv_cache_bytes(options);
-    size_t num_blocks = bytes / block_bytes;
+    size_t budget = kv_budget(options), num_blocks = budget / block_bytes;
     if (!options->kv_cache_bytes && num_blocks > sequence_blocks * (size_t)limits->max_num_seqs)
         num_blocks = sequence_blocks * (size_t)limits->max_num_seqs;
     if (num_blocks > (size_t)INT_MAX / size) num_blocks = (size_t)INT_MAX / size;
     size_t needed = options->max_model_len ? sequence_blocks : 1;
-    if (num_blocks < needed)
-        return oct_fail(err, OCT_OUT_OF_MEMORY,
-                        "KV blocks: %zu MiB expected for one sequence of %zu tokens, %zu MiB found (kv_cache_bytes, or a quarter of free "
-                        "memory): give more, or a smaller max_model_len",
-                        (needed * block_bytes >> 20) + 1, needed * size, bytes >> 20);
+    if (num_blocks < needed) return fail_kv_budget(needed * block_bytes, needed * size, budget, err);
     engine->max_model_len = num_blocks < sequence_blocks ? (int)(num_blocks * size) : limits->max_positions;
-    if (engine->max_model_len < limits->max_positions)
+    int allowed = options->max_model_len ? options->max_model_len : engine->llama->config.max_position_embeddings;
+    if (engine->max_model_len < allowed)
         oct_log(OCT_LOG_WARNING, "max_model_len is %d, of %d that the model allows: the KV blocks hold no more", engine->max_model_len,
-                limits->max_positions);
+                allowed);
     return oct_kv_cache_open(engine->llama, limits->block_size, (int)num_blocks, &engine->cache, err);
 }
 
@@ -176,6 +184,7 @@ static oct_status open_parts(struct oct_engine *engine, const oct_engine_options
     const struct oct_model_config *config = oct_checkpoint_config(checkpoint);
     struct limits limits = {0};
     OCT_TRY(read_limits(options, config, &limits, err));
+    OCT_TRY(limit_positions(options, config, &limits, err));
     OCT_TRY(oct_text_source_open(checkpoint, path, options->chat_template, &engine->text, err));
     OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));
     OCT_TRY(oct_quantization_prepare(&engine->quantization, err));

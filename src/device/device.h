@@ -15,7 +15,7 @@
 struct oct_linear {
     enum oct_dtype dtype; // OCT_F32, OCT_BF16 or OCT_E4M3
     int in_features, out_features;
-    void *weight; // packed; layout in device/cpu/pack.h. Owned by the device
+    void *weight; // packed; layout in device/cpu/layout.h. Owned by the device
     size_t weight_bytes;
     float *scales;                      // (out_features) of the product: input_scale * weight scale; E4M3 only, else NULL
     float *bias;                        // (out_features) or NULL

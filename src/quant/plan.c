@@ -322,8 +322,12 @@ static bool node_fits(const struct oct_value *node, const struct slots *slots) {
     return oct_value_is_numbers(weight) && oct_array_size(weight) == (size_t)slots->linear->num_weight_scales;
 }
 
-static void copy_nodes(struct oct_tree *tree, const struct oct_value *from, struct oct_value *to) {
+static oct_status copy_nodes(const char *path, struct oct_tree *tree, const struct oct_value *from, struct oct_value *to, oct_error *err) {
+    if (from && !oct_value_is_storable(from))
+        return oct_fail(err, OCT_CORRUPT, "%s: \"Nodes\" holds what no scale file does: remove the file, and the scales are made again",
+                        path);
     for (size_t i = 0; from && i + 1 < from->count; i += 2) oct_dict_set(tree, to, from->items[i], from->items[i + 1]);
+    return OCT_OK;
 }
 
 static void replace_node(struct oct_tree *tree, struct oct_value *nodes, const char *name, struct oct_value *node) {
@@ -345,8 +349,9 @@ oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_q
     oct_status status = read_cached(config, path, &tree, &cached, err);
     if (status != OCT_OK) goto out;
     struct oct_value *root = oct_node_file_new(&tree, 0, config->rank, "Scale", &nodes);
-    copy_nodes(&tree, cached, nodes);
     bool changed = false;
+    status = copy_nodes(path, &tree, cached, nodes, err);
+    if (status != OCT_OK) goto out;
     for (int i = 0; i < oct_module_count(plan->num_layers); i++) {
         int layer;
         char name[128];

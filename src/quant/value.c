@@ -133,6 +133,27 @@ bool oct_value_is_numbers(const struct oct_value *value) {
     return value && value->kind == OCT_VALUE_ARRAY && value->element_size >= 4;
 }
 
+bool oct_value_is_storable(const struct oct_value *value) {
+    switch (value->kind) {
+    case OCT_VALUE_NONE:
+    case OCT_VALUE_BOOL:
+    case OCT_VALUE_STRING:
+        return true;
+    case OCT_VALUE_INT:
+        return value->integer >= INT32_MIN && value->integer <= INT32_MAX;
+    case OCT_VALUE_ARRAY: // an empty one of several dimensions would be as many empty lists as they say
+        return oct_value_is_numbers(value) && (oct_array_size(value) > 0 || value->num_dims == 1);
+    case OCT_VALUE_LIST:
+    case OCT_VALUE_TUPLE:
+    case OCT_VALUE_DICT:
+        for (size_t i = 0; i < value->count; i++)
+            if (!oct_value_is_storable(value->items[i])) return false;
+        return true;
+    default:
+        return false;
+    }
+}
+
 size_t oct_array_size(const struct oct_value *array) {
     size_t size = 1;
     for (int i = 0; i < array->num_dims; i++) size *= array->dims[i];

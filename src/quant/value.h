@@ -66,5 +66,8 @@ struct oct_value *oct_dict_get_index(const struct oct_value *dict, int key); // 
 bool oct_value_is_string(const struct oct_value *value, const char *text);
 bool oct_value_is_sequence(const struct oct_value *value); // list or tuple; NULL is none
 bool oct_value_is_numbers(const struct oct_value *value);  // an array of floats; NULL is none
-size_t oct_array_size(const struct oct_value *array);      // elements
+// Whether INC's files may hold it, and so the writers write it: None, truth values, integers of 32 bits, strings, arrays of numbers, and
+// lists, tuples and dicts of them.
+bool oct_value_is_storable(const struct oct_value *value);
+size_t oct_array_size(const struct oct_value *array); // elements
 double oct_array_at(const struct oct_value *array, size_t index);

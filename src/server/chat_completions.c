@@ -50,7 +50,7 @@ static bool tokenize(struct oct_generation *generation) {
     free(text);
     if (!fits) return false;
     prompt->ids = oct_alloc(prompt->num_ids ? prompt->num_ids : 1, sizeof *prompt->ids, "a prompt");
-    memcpy(prompt->ids, ids, prompt->num_ids * sizeof *ids);
+    if (prompt->num_ids) memcpy(prompt->ids, ids, prompt->num_ids * sizeof *ids); // no tokens: ids may be NULL
     oct_free(ids);
     return oct_prompt_finish(generation, 0);
 }

@@ -45,7 +45,7 @@ bool oct_prompt_from_text(struct oct_generation *generation, size_t index, const
         OCT_OK)
         return oct_api_fail_engine(&generation->error, &err);
     prompt->ids = oct_alloc(prompt->num_ids ? prompt->num_ids : 1, sizeof *prompt->ids, "a prompt");
-    memcpy(prompt->ids, ids, prompt->num_ids * sizeof *ids);
+    if (prompt->num_ids) memcpy(prompt->ids, ids, prompt->num_ids * sizeof *ids); // no tokens: ids may be NULL
     oct_free(ids);
     if (generation->request.echo) oct_buffer_append(&prompt->echo, text, length);
     return oct_prompt_finish(generation, index);

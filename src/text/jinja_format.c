@@ -109,7 +109,7 @@ struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format,
             if (used >= list->count) jinja_fail(j, "not enough arguments for format string");
             value = list->items[used++];
         }
-        if (strchr("diuxXoeEfFgG", field.kind)) {
+        if (field.kind && strchr("diuxXoeEfFgG", field.kind)) { // NUL, too, would be found there
             format_number(j, &out, value, &field);
         } else if (field.kind == 's' || field.kind == 'r') {
             struct jinja_text text = {0};

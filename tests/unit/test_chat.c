@@ -398,9 +398,22 @@ static void a_message_without_text_cannot_be_continued(void **state) {
     oct_chat_template_free(chat);
 }
 
+static void a_nul_is_no_conversion_of_a_format(void **state) {
+    (void)state;
+    json_t *source = json_stringn("{{ '%\0' % 1 }}", 14), *context = json_object();
+    struct oct_marked_text text = {0};
+    oct_error err;
+    assert_int_equal(render(source, context, NULL, &text, &err), OCT_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "unsupported format character"));
+    oct_marked_free(&text);
+    json_decref(source);
+    json_decref(context);
+}
+
 int main(void) {
     strptime("2025-03-05T14:07:09", "%Y-%m-%dT%H:%M:%S", &now);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_nul_is_no_conversion_of_a_format),
         cmocka_unit_test(snippets_give_what_jinja_gives),
         cmocka_unit_test(hostile_templates_end_soon_with_an_accepted_outcome),
         cmocka_unit_test(filters_that_the_vectors_lack_follow_jinja),

@@ -677,6 +677,43 @@ static int remove_folder(void **state) {
     return rmdir(folder);
 }
 
+// Copies the tiny model to `path` with another llama.context_length.
+static void write_model_of_context(const char *path, uint32_t context) {
+    static const char key[] = "llama.context_length";
+    FILE *from = fopen(golden_path("model/models/tiny_gguf/model.gguf"), "rb"), *to = fopen(path, "wb");
+    assert_true(from && to);
+    char *bytes = malloc(4 << 20);
+    size_t length = fread(bytes, 1, 4 << 20, from);
+    assert_true(feof(from));
+    char *at = memmem(bytes, length, key, sizeof key - 1);
+    assert_non_null(at);
+    memcpy(at + sizeof key - 1 + 4, &context, sizeof context); // behind the type
+    assert_int_equal(fwrite(bytes, 1, length, to), length);
+    free(bytes);
+    fclose(from);
+    assert_int_equal(fclose(to), 0);
+}
+
+static void a_model_that_names_a_huge_context_takes_no_memory_for_it(void **state) {
+    (void)state;
+    char place[] = "/tmp/octavo_engine_XXXXXX", path[64];
+    assert_non_null(mkdtemp(place));
+    snprintf(path, sizeof path, "%s/model.gguf", place);
+    write_model_of_context(path, 1 << 28);
+    oct_engine_options options = {.model = path, .threads = 1, .kv_cache_bytes = 4 * block_bytes()};
+    oct_engine *engine;
+    oct_engine_info info;
+    oct_error err = {OCT_OK, ""};
+    if (oct_engine_open(&options, &engine, &err) != OCT_OK) fail_msg("%s", err.message);
+    oct_engine_get_info(engine, &info);
+    assert_int_equal(info.max_model_len, 4 * 32);
+    close_engine(engine);
+    options.max_model_len = 1 << 28;
+    assert_refused(options, OCT_OUT_OF_MEMORY, "max_model_len");
+    unlink(path);
+    rmdir(place);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_text_is_that_of_all_tokens_together),
@@ -693,6 +730,7 @@ int main(void) {
         cmocka_unit_test(requests_that_cannot_work_are_refused_by_name),
         cmocka_unit_test(options_that_cannot_work_are_refused_by_name),
         cmocka_unit_test(max_model_len_is_what_the_blocks_hold),
+        cmocka_unit_test(a_model_that_names_a_huge_context_takes_no_memory_for_it),
         cmocka_unit_test(opening_can_be_stopped),
         cmocka_unit_test(chats_go_through_the_template_of_the_options),
         cmocka_unit_test(a_model_without_a_template_completes_but_does_not_chat),

@@ -330,6 +330,44 @@ static void a_small_pickle_cannot_stand_for_a_huge_tree(void **state) {
     assert_refused(nested, sizeof nested, "nested too deeply");
 }
 
+// Reads the pickle of numpy.array(value), and asks whether the writers would take the value.
+static bool storable(const char *value, size_t length) {
+    struct oct_buffer pickle = {0};
+    struct oct_tree tree = {0};
+    struct oct_value *root;
+    oct_error err;
+    oct_buffer_puts(&pickle, "\x80\x03"
+                             "cnumpy\narray\n(");
+    oct_buffer_append(&pickle, value, length);
+    oct_buffer_puts(&pickle, "tR.");
+    if (oct_pickle_read("x.npz", pickle.data, pickle.length, &tree, &root, &err) != OCT_OK) fail_msg("%s", err.message);
+    bool answer = oct_value_is_storable(root);
+    oct_tree_free(&tree);
+    oct_buffer_free(&pickle);
+    return answer;
+}
+
+#define STORABLE(value) storable(value, sizeof(value) - 1)
+
+static void what_no_writer_takes_is_told_beforehand(void **state) {
+    (void)state;
+    assert_true(STORABLE("}X\x01\0\0\0aNs"));
+    assert_false(STORABLE("}X\x01\0\0\0aC\x01xs"));    // bytes
+    assert_false(STORABLE("]G\x3f\xf0\0\0\0\0\0\0a")); // a Python float
+    assert_false(STORABLE("]\x8a\x05\0\0\0\0\x01"
+                          "a"));                                                        // an integer of 33 bits
+    assert_false(STORABLE("]cnumpy\nndarray\na"));                                      // a class
+    assert_false(STORABLE("]cnumpy\narray\n(NtRa"));                                    // an array of objects
+    assert_false(STORABLE("]cnumpy\nndarray\n(K\x20K\x20K\0\x87X\x03\0\0\0<f4C\0tRa")); // 1,024 empty rows
+    struct oct_tree tree = {0};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[256];
+        snprintf(path, sizeof path, "numpy1/%s.npz", files[i]);
+        assert_true(oct_value_is_storable(read_npz(golden(path), &tree)));
+    }
+    oct_tree_free(&tree);
+}
+
 // A writer that is killed at any moment leaves the file as it was before or as it is after, never half.
 static void a_killed_writer_leaves_a_whole_file(void **state) {
     (void)state;
@@ -375,6 +413,7 @@ int main(void) {
         cmocka_unit_test(a_changed_byte_is_told_by_the_checksum),
         cmocka_unit_test(a_damaged_pickle_is_read_or_refused_but_never_crashes),
         cmocka_unit_test(a_pickle_can_execute_nothing),
+        cmocka_unit_test(what_no_writer_takes_is_told_beforehand),
         cmocka_unit_test(a_small_pickle_cannot_stand_for_a_huge_tree),
         cmocka_unit_test(a_killed_writer_leaves_a_whole_file),
     };

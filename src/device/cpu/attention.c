@@ -131,7 +131,7 @@ static void attend_items(void *context, int worker, int begin, int end) {
 
 void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer,
                    const struct oct_batch *batch, const float *qkv, int num_heads, float *out, float *softmax_amax) {
-    float amax[256] = {0};
+    float amax[OCT_MAX_THREADS] = {0};
     int group = num_heads / shape->num_key_value_heads;
     struct attention_task task = {
         .device = device,

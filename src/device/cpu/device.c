@@ -214,7 +214,7 @@ static void amax_rows(void *context, int worker, int begin, int end) {
 }
 
 float oct_amax(struct oct_device *device, const float *x, int rows, int columns, int stride) {
-    float amax[256] = {0};
+    float amax[OCT_MAX_THREADS] = {0};
     struct row_task task = {.device = device, .x = x, .size = columns, .stride = stride, .amax = amax};
     oct_pool_for(device->pool, rows, rows_at_a_time(columns), amax_rows, &task);
     float largest = 0;

@@ -15,13 +15,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 256, SPINS = 4000 }; // SPINS: long enough for the gaps inside a step, short enough to lose little to a busy neighbour
+enum { SPINS = 4000 }; // SPINS: long enough for the gaps inside a step, short enough to lose little to a busy neighbour
 
 #define CLOSED 0x80000000u
 
 struct oct_pool {
     int threads;
-    pthread_t handles[MAX_THREADS];
+    pthread_t handles[OCT_MAX_THREADS];
     _Atomic uint32_t generation; // goes up by one with every loop: what helpers wait on
     _Atomic uint32_t entry;      // CLOSED, plus the number of helpers inside: what the caller waits on
     _Atomic int sleepers;        // threads inside futex_wait on either word
@@ -61,7 +61,7 @@ static void wait_while_equal(struct oct_pool *pool, _Atomic uint32_t *word, uint
 }
 
 static void wake_waiters(struct oct_pool *pool, _Atomic uint32_t *word) {
-    if (atomic_load(&pool->sleepers) > 0) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, MAX_THREADS, NULL, NULL, 0);
+    if (atomic_load(&pool->sleepers) > 0) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, OCT_MAX_THREADS, NULL, NULL, 0);
 }
 
 static void take_chunks(struct oct_pool *pool, int worker) {
@@ -88,12 +88,12 @@ static void *help(void *argument) {
 }
 
 oct_status oct_pool_open(int threads, struct oct_pool **out, oct_error *err) {
-    if (threads < 0 || threads > MAX_THREADS)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "threads: 0 to %d expected, %d found", MAX_THREADS, threads);
+    if (threads < 0 || threads > OCT_MAX_THREADS)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "threads: 0 to %d expected, %d found", OCT_MAX_THREADS, threads);
     if (threads == 0) {
         cpu_set_t allowed;
         threads = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-        if (threads > MAX_THREADS) threads = MAX_THREADS;
+        if (threads > OCT_MAX_THREADS) threads = OCT_MAX_THREADS;
     }
     struct oct_pool *pool = oct_alloc(1, sizeof *pool, "the thread pool");
     pool->threads = 1;
@@ -117,7 +117,7 @@ void oct_pool_close(struct oct_pool *pool) {
     if (!pool) return;
     atomic_store(&pool->closing, true);
     atomic_fetch_add(&pool->generation, 1);
-    syscall(SYS_futex, &pool->generation, FUTEX_WAKE_PRIVATE, MAX_THREADS, NULL, NULL, 0);
+    syscall(SYS_futex, &pool->generation, FUTEX_WAKE_PRIVATE, OCT_MAX_THREADS, NULL, NULL, 0);
     for (int i = 1; i < pool->threads; i++) pthread_join(pool->handles[i], NULL);
     free(pool);
 }

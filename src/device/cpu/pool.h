@@ -5,9 +5,11 @@
 
 #include "base/error.h"
 
+enum { OCT_MAX_THREADS = 256 };
+
 struct oct_pool;
 
-// threads 0: as many as there are cores that this process may use.
+// threads: at most OCT_MAX_THREADS; 0: as many as there are cores that this process may use.
 oct_status oct_pool_open(int threads, struct oct_pool **out, oct_error *err);
 void oct_pool_close(struct oct_pool *pool);
 int oct_pool_threads(const struct oct_pool *pool);

@@ -94,7 +94,7 @@ static void row_rotate(float *restrict head, int half, const float *restrict cos
 
 // e^x to 2e-7 relative for x in [-87, 88], clamped outside: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r, and n into the exponent.
 static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
+    x = x > -87.0f ? x : -87.0f; // NaN too: it has no integer part, and callers look for it themselves
     x = x > 88.0f ? 88.0f : x;
     float n = (x * 1.44269504088896341f + 0x1.8p23f) - 0x1.8p23f;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; // ln 2 in two parts, the first exact in 10 bits
