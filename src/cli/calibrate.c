@@ -161,6 +161,7 @@ static oct_status encode_dataset(struct calibration *calibration, const struct o
     for (size_t i = 0; i < dataset->count; i++) {
         struct oct_ids ids = {0};
         oct_status status = encode_prompt(&calibration->session, &dataset->prompts[i], &ids, err);
+        if (status == OCT_OK) status = oct_session_check_tokens(&calibration->session, &ids, err);
         if (status != OCT_OK || ids.count == 0) {
             free(ids.data);
             OCT_TRY(status);

@@ -81,6 +81,7 @@ static oct_status read_text(struct evaluation *evaluation, oct_error *err) {
     OCT_TRY(oct_file_read(evaluation->text_path, MAX_TEXT_BYTES, &text, &length, err));
     oct_encode(evaluation->session.text.tokenizer, text, length, 0, &evaluation->ids);
     free(text);
+    OCT_TRY(oct_session_check_tokens(&evaluation->session, &evaluation->ids, err));
     size_t count = evaluation->ids.count;
     if (count < 2) return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: at least 2 tokens expected, %zu found", evaluation->text_path, count);
     evaluation->window = count < (size_t)options->window ? (int)count : options->window;

@@ -28,6 +28,15 @@ void oct_session_close(struct oct_session *session) {
     *session = (struct oct_session){0};
 }
 
+oct_status oct_session_check_tokens(const struct oct_session *session, const struct oct_ids *ids, oct_error *err) {
+    int vocab_size = oct_checkpoint_config(session->checkpoint)->vocab_size;
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->data[i] < 0 || ids->data[i] >= vocab_size)
+            return oct_fail(err, OCT_CORRUPT, "%s: tokens below the model's vocab_size %d expected, its tokenizer gives %d", session->path,
+                            vocab_size, (int)ids->data[i]);
+    return OCT_OK;
+}
+
 static int blocks_for(int tokens) {
     return (tokens + BLOCK_SIZE - 1) / BLOCK_SIZE;
 }

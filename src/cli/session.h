@@ -20,6 +20,8 @@ oct_status oct_session_open(const char *model, const struct oct_engine_flags *fl
 // The files alone: for commands that compute nothing.
 oct_status oct_session_open_files(const char *model, const char *chat_template, struct oct_session *out, oct_error *err);
 void oct_session_close(struct oct_session *session);
+// Whether the model has an embedding for each token: its tokenizer is another file, and may know more.
+oct_status oct_session_check_tokens(const struct oct_session *session, const struct oct_ids *ids, oct_error *err);
 
 // One stretch of a sequence: `count` tokens from position `first` on. A stretch with first > 0 goes on where the one stretch of the batch
 // before ended.

@@ -448,6 +448,21 @@ def test_the_prompts_that_come_with_octavo_are_the_default(tmp_path):
         assert "measured           2 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", "--limit", 2).stdout
 
 
+def test_tokens_that_the_model_does_not_have_are_an_error(tmp_path):
+    model = GOLDEN / "model" / "models" / "dtype_fp16"
+    for name in ["config.json", "model.safetensors"]:
+        (tmp_path / name).symlink_to(model / name)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None, "decoder": {"type": "ByteLevel"},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "z": 5000}, "merges": []}}))
+    text = tmp_path / "text.txt"
+    text.write_text("abz" * 100)
+    message = "tokens below the model's vocab_size 160 expected, its tokenizer gives 5000"
+    fails(1, message, "calibrate", tmp_path, "--output", tmp_path / "out", "--dataset", text)
+    fails(1, message, "eval", tmp_path, "--text", text)
+
+
 def test_an_interrupted_calibration_writes_nothing(tmp_path):
     (tmp_path / "prompts.txt").write_text("all work and no play makes jack a dull boy\n" * 20000)
     terminal = Terminal("calibrate", TINY, "-o", str(tmp_path / "out"), "-d", str(tmp_path / "prompts.txt"))
