@@ -105,8 +105,7 @@ static void distances_to_the_unquantized_model_are_the_oracles(void **state) {
     char *bytes, *copy = oct_path_join(folder, "inc_output_hooks_maxabs_0_1.npz");
     size_t length;
     oct_error err;
-    assert_int_equal(oct_file_read(golden_path("inc/smollm2/inc_output_hooks_maxabs_0_1.npz"), 1 << 20, &bytes, &length, &err),
-                     OCT_OK);
+    assert_int_equal(oct_file_read(golden_path("inc/smollm2/inc_output_hooks_maxabs_0_1.npz"), 1 << 20, &bytes, &length, &err), OCT_OK);
     assert_int_equal(oct_file_write(copy, bytes, length, &err), OCT_OK);
     json_t *prompts = json_load_file(golden_path("inc/llama_oracle/prompts.json"), 0, NULL);
     windows = json_object_get(prompts, "eval");
