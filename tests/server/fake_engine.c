@@ -183,7 +183,7 @@ oct_status oct_tokenize(oct_engine *engine, const char *text, size_t length, boo
     char *copy = strndup(text, length);
     sleep_ms(word(copy, "!slowtext=", 0));
     free(copy);
-    *ids = malloc((length + 1) * sizeof **ids);
+    *ids = length ? malloc(length * sizeof **ids) : NULL; // as the engine does
     for (size_t i = 0; i < length; i++) (*ids)[i] = FIRST_BYTE + (unsigned char)text[i];
     *count = length;
     return OCT_OK;

@@ -71,6 +71,11 @@ def test_the_engine_s_template_error_is_the_client_s(server):
     assert status == 400 and "roles must alternate" in answer["error"]["message"]
 
 
+def test_a_prompt_without_tokens(server):
+    status, error = refusal(server, "/v1/completions", prompt=["", "x"])
+    assert status == 400 and "cannot be empty" in error["message"]
+
+
 def test_prompts_that_are_too_long(server):
     status, answer = server.complete("a" * 2049)
     assert status == 400 and answer["error"]["param"] == "input_tokens" and "at least 2049 input tokens" in answer["error"]["message"]
