@@ -1,6 +1,6 @@
 // device.h: what a device can do: the only way the model touches numbers. Shapes are in comments, rows first, C order; all pointers
-// to activations are float32 device memory (for the CPU: ordinary memory). Numerics: design.md 5. A row's result never depends on
-// how many rows there are, nor on the number of threads.
+// to activations are float32 device memory (for the CPU: ordinary memory). Between operations everything is float32. A row's result never
+// depends on how many rows there are, nor on the number of threads.
 #pragma once
 
 #include "base/error.h"

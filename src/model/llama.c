@@ -1,6 +1,6 @@
 // llama.c: the forward pass of a Llama model over a batch of rows from several sequences. One function, read top to bottom. The residual
 // stream and everything between matrix products is float32; what enters a product is rounded by the linear or by attention itself, to
-// the format its weights or blocks have (design: numerics contract).
+// the format its weights or blocks have.
 #include "model/llama.h"
 
 #include "base/error.h"
