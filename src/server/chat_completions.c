@@ -218,14 +218,10 @@ static void write_choices(struct oct_generation *generation, struct oct_json_wri
 }
 
 static void write_tail(struct oct_generation *generation, struct oct_json_writer *writer) {
-    static const char *const absent[] = {"kv_transfer_params", "ec_transfer_params", "metrics"};
     oct_json_key(writer, "prompt_logprobs");
     oct_json_null(writer);
     write_prompt_ids(generation, writer);
-    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
-        oct_json_key(writer, absent[i]);
-        oct_json_null(writer);
-    }
+    oct_write_absent_tail(writer);
 }
 
 const struct oct_endpoint oct_chat_endpoint = {

@@ -195,11 +195,7 @@ static void write_choices(struct oct_generation *generation, struct oct_json_wri
 
 static void write_tail(struct oct_generation *generation, struct oct_json_writer *writer) {
     (void)generation;
-    static const char *const names[] = {"kv_transfer_params", "ec_transfer_params", "metrics"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        oct_json_key(writer, names[i]);
-        oct_json_null(writer);
-    }
+    oct_write_absent_tail(writer);
 }
 
 const struct oct_endpoint oct_completions_endpoint = {

@@ -133,3 +133,11 @@ void oct_token_name(struct oct_choice *choice, int32_t id, bool sampled, struct 
 double oct_printed_logprob(float logprob) {
     return isnan(logprob) || logprob < -9999.0F ? -9999.0 : (double)logprob;
 }
+
+void oct_write_absent_tail(struct oct_json_writer *writer) {
+    static const char *const keys[] = {"kv_transfer_params", "ec_transfer_params", "metrics"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        oct_json_key(writer, keys[i]);
+        oct_json_null(writer);
+    }
+}

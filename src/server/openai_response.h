@@ -34,3 +34,6 @@ void oct_token_text(struct oct_choice *choice, int32_t id, bool sampled, struct 
 // The same, or "token_id:5" where return_tokens_as_token_ids asks for it.
 void oct_token_name(struct oct_choice *choice, int32_t id, bool sampled, struct oct_buffer *name);
 double oct_printed_logprob(float logprob); // vLLM writes -inf as -9999.0
+
+// The keys that vLLM's answers end with and that Octavo never has a value for, as nulls.
+void oct_write_absent_tail(struct oct_json_writer *writer);
