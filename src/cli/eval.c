@@ -1,5 +1,6 @@
 // eval.c: `octavo eval`: how well a model predicts a text, and how far it is from a reference model (usually itself in bf16). The text is
-// cut into windows that each start with an empty context; the first token of a window is not scored. Sums are float64.
+// cut into windows that each start with an empty context; the first token of a window is not scored. Sums are float64. Or, instead of a
+// text: how many questions with choices it answers right.
 #include "api/quantization.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -7,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/divergence.h"
 #include "cli/interrupt.h"
+#include "cli/multiple_choice.h"
 #include "cli/progress_bar.h"
 #include "cli/session.h"
 #include "cli/share.h"
@@ -18,8 +20,8 @@
 #include <string.h>
 
 struct eval_options {
-    const char *model, *text, *against;
-    int window, windows;
+    const char *model, *text, *against, *reference, *multiple_choice;
+    int window, windows, questions;
     bool json;
     struct oct_engine_flags engine;
 };
@@ -51,6 +53,23 @@ static const struct oct_flag flags[] = {
      .offset = FIELD(against),
      .choices = "bf16|float32",
      .help = "compare with the unquantized model, computed in this format"},
+    {.name = "reference",
+     .type = OCT_FLAG_STRING,
+     .offset = FIELD(reference),
+     .metavar = "MODEL",
+     .help = "with --against: the model to compare with, of the same vocabulary (default: MODEL)"},
+    {.name = "multiple-choice",
+     .type = OCT_FLAG_STRING,
+     .offset = FIELD(multiple_choice),
+     .metavar = "FILE",
+     .help = "instead of predicting a text, answer questions; a line of FILE is {\"context\", \"choices\": [...], \"answer\": INDEX}"},
+    {.name = "questions",
+     .type = OCT_FLAG_COUNT,
+     .offset = FIELD(questions),
+     .min = 0,
+     .max = INT_MAX,
+     .initial = "0",
+     .help = "how many questions; 0: all of the file"},
     {.name = "json", .type = OCT_FLAG_BOOL, .offset = FIELD(json), .help = "print JSON"},
     {0},
 };
@@ -59,7 +78,7 @@ enum { MAX_TEXT_BYTES = 256 << 20, MAX_ROWS = 128 }; // rows of a batch: logits 
 
 struct evaluation {
     const struct eval_options *options;
-    struct oct_session session;
+    struct oct_session session, reference_session; // the latter open only with --reference
     struct oct_quantization quantization;
     struct oct_runner model, reference; // reference.llama NULL: there is none
     char *text_path;                    // owned
@@ -94,7 +113,7 @@ static oct_status read_text(struct evaluation *evaluation, oct_error *err) {
     return OCT_OK;
 }
 
-static oct_status open_models(struct evaluation *evaluation, oct_error *err) {
+static oct_status open_models(struct evaluation *evaluation, int max_positions, oct_error *err) {
     const struct eval_options *options = evaluation->options;
     struct oct_progress_bar bar;
     oct_progress_bar_start(&bar);
@@ -102,7 +121,7 @@ static oct_status open_models(struct evaluation *evaluation, oct_error *err) {
     struct oct_runner_options runner = {
         .llama = {.compute = oct_engine_flags_compute(&options->engine),
                   .plan = evaluation->quantization.plan,
-                  .max_positions = evaluation->window,
+                  .max_positions = max_positions,
                   .max_rows = MAX_ROWS,
                   .progress = &progress},
         .max_seqs = 1,
@@ -111,7 +130,8 @@ static oct_status open_models(struct evaluation *evaluation, oct_error *err) {
     if (status == OCT_OK && options->against) {
         runner.llama.compute = strcmp(options->against, "float32") == 0 ? OCT_F32 : OCT_BF16;
         runner.llama.plan = NULL;
-        status = oct_runner_open(&evaluation->session, &runner, &evaluation->reference, err);
+        const struct oct_session *session = options->reference ? &evaluation->reference_session : &evaluation->session;
+        status = oct_runner_open(session, &runner, &evaluation->reference, err);
     }
     oct_progress_bar_clear(&bar);
     return status;
@@ -189,22 +209,97 @@ static void print_table(const struct evaluation *evaluation, const struct oct_di
     oct_divergence_print(summary, stdout);
 }
 
+static oct_status evaluate_text(struct evaluation *evaluation, oct_error *err) {
+    OCT_TRY(read_text(evaluation, err));
+    OCT_TRY(open_models(evaluation, evaluation->window, err));
+    double started = oct_seconds();
+    OCT_TRY(run_windows(evaluation, err));
+    struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->divergence);
+    (evaluation->options->json ? print_json : print_table)(evaluation, &summary, oct_seconds() - started);
+    return OCT_OK;
+}
+
+// A share of `count`, and the standard error of such a share.
+static double standard_error(double share, size_t count) {
+    return sqrt(share * (1 - share) / (double)count);
+}
+
+static void print_answers(const struct evaluation *evaluation, const struct oct_choice_score *score, double seconds) {
+    double count = (double)score->count, right = (double)score->right / count, by_byte = (double)score->by_byte / count;
+    if (evaluation->options->json) {
+        json_t *report = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "model", evaluation->options->model, "file",
+                                   evaluation->options->multiple_choice, "questions", (json_int_t)score->count, "accuracy", right,
+                                   "accuracy_stderr", standard_error(right, score->count), "accuracy_by_byte", by_byte,
+                                   "accuracy_by_byte_stderr", standard_error(by_byte, score->count), "seconds", seconds);
+        json_dumpf(report, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(report);
+        return;
+    }
+    printf("questions          %zu, %.1f s\n", score->count, seconds);
+    printf("accuracy           %.2f %% (standard error %.2f)\n", 100 * right, 100 * standard_error(right, score->count));
+    printf("accuracy by byte   %.2f %% (standard error %.2f)\n", 100 * by_byte, 100 * standard_error(by_byte, score->count));
+}
+
+static oct_status answer_questions(struct evaluation *evaluation, struct oct_questions *questions, oct_error *err) {
+    const struct eval_options *options = evaluation->options;
+    int limit = oct_checkpoint_config(evaluation->session.checkpoint)->max_position_embeddings;
+    OCT_TRY(oct_questions_read(options->multiple_choice, (size_t)options->questions, &evaluation->session, questions, err));
+    if (questions->longest > limit)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: questions of at most %d tokens expected, which is the model's limit, %d found",
+                        options->multiple_choice, limit, questions->longest);
+    OCT_TRY(open_models(evaluation, questions->longest, err));
+    struct oct_progress_bar bar;
+    oct_progress_bar_start(&bar);
+    struct oct_progress progress = oct_progress_bar_receiver(&bar);
+    struct oct_choice_score score;
+    double started = oct_seconds();
+    oct_status status = oct_questions_answer(questions, &evaluation->model, &progress, &score, err);
+    oct_progress_bar_clear(&bar);
+    if (status == OCT_OK) print_answers(evaluation, &score, oct_seconds() - started);
+    return status;
+}
+
+static oct_status evaluate_questions(struct evaluation *evaluation, oct_error *err) {
+    struct oct_questions questions = {0};
+    oct_status status = answer_questions(evaluation, &questions, err);
+    oct_questions_free(&questions);
+    return status;
+}
+
+static oct_status check_options(const struct eval_options *options, oct_error *err) {
+    if (options->multiple_choice && (options->text || options->against))
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--multiple-choice: neither --text nor --against expected beside it, %s found",
+                        options->text ? "--text" : "--against");
+    if (options->reference && !options->against)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--reference: --against bf16 or float32 expected beside it, none found");
+    return oct_engine_flags_check(&options->engine, err);
+}
+
+// Both models see the same token ids.
+static oct_status open_reference(struct evaluation *evaluation, oct_error *err) {
+    const struct eval_options *options = evaluation->options;
+    struct oct_session *reference = &evaluation->reference_session;
+    OCT_TRY(oct_session_open(options->reference, &options->engine, reference, err));
+    int expected = oct_checkpoint_config(evaluation->session.checkpoint)->vocab_size;
+    int found = oct_checkpoint_config(reference->checkpoint)->vocab_size;
+    if (found != expected)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--reference: a vocabulary of %d tokens, like the model's, expected, %d found", expected,
+                        found);
+    return OCT_OK;
+}
+
 static oct_status evaluate(struct evaluation *evaluation, oct_error *err) {
     const struct eval_options *options = evaluation->options;
-    OCT_TRY(oct_engine_flags_check(&options->engine, err));
+    OCT_TRY(check_options(options, err));
     OCT_TRY(oct_session_open(options->model, &options->engine, &evaluation->session, err));
-    OCT_TRY(read_text(evaluation, err));
+    if (options->reference) OCT_TRY(open_reference(evaluation, err));
     int num_layers = oct_checkpoint_config(evaluation->session.checkpoint)->num_hidden_layers;
     oct_engine_options engine = oct_engine_flags_options(&options->engine, options->model);
     OCT_TRY(oct_quantization_open(&engine, num_layers, &evaluation->quantization, err));
     if (evaluation->quantization.measuring)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "QUANT_CONFIG: mode QUANTIZE expected, MEASURE found");
-    OCT_TRY(open_models(evaluation, err));
-    double started = oct_seconds();
-    OCT_TRY(run_windows(evaluation, err));
-    struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->divergence);
-    (options->json ? print_json : print_table)(evaluation, &summary, oct_seconds() - started);
-    return OCT_OK;
+    return options->multiple_choice ? evaluate_questions(evaluation, err) : evaluate_text(evaluation, err);
 }
 
 static oct_status run(const void *given, oct_error *err) {
@@ -217,6 +312,7 @@ static oct_status run(const void *given, oct_error *err) {
     oct_runner_close(&evaluation.reference);
     oct_runner_close(&evaluation.model);
     oct_quantization_close(&evaluation.quantization, NULL);
+    oct_session_close(&evaluation.reference_session);
     oct_session_close(&evaluation.session);
     return status;
 }
@@ -227,7 +323,8 @@ const struct oct_command oct_command_eval = {
     .positional_offset = FIELD(model),
     .summary = "measure perplexity, and what quantization costs",
     .details = "  octavo eval smollm2 --text book.txt\n"
-               "  QUANT_CONFIG=out/smollm2/maxabs_quant_g3.json octavo eval smollm2 --kv-cache-dtype fp8_inc --against bf16\n",
+               "  QUANT_CONFIG=out/smollm2/maxabs_quant_g3.json octavo eval smollm2 --kv-cache-dtype fp8_inc --against bf16\n"
+               "  octavo eval smollm2 --multiple-choice questions.jsonl\n",
     .options_size = sizeof(struct eval_options),
     .groups = {{"Evaluation", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
     .run = run,

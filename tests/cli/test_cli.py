@@ -639,6 +639,47 @@ def test_perplexity_equals_the_reference_implementations():
     assert report["total_nll"] == pytest.approx(window, abs=0.01)  # 511 tokens, each to about 1e-5
 
 
+def test_another_model_can_be_the_reference(text):
+    alone = evaluate(text, "--dtype", "float32", "--against", "bf16")["reference"]
+    assert evaluate(text, "--dtype", "float32", "--against", "bf16", "--reference", TINY)["reference"] == alone
+    fails(2, "--reference: --against bf16 or float32 expected", "eval", TINY, "--text", text, "--reference", TINY)
+
+
+def test_questions_are_answered_by_the_likeliest_choice(tmp_path):
+    context, choices = "It was the best of times, it was", [" the worst of times", " an apple", " the age of wisdom, the age of light"]
+    nll = []
+    for choice in choices:
+        (tmp_path / "whole.txt").write_text(context + choice)
+        nll.append(evaluate_whole(tmp_path / "whole.txt"))
+    by_byte = [sum_ / len(choice) for sum_, choice in zip([n - evaluate_context(tmp_path, context) for n in nll], choices)]
+    for answer in range(3):
+        (tmp_path / "questions.jsonl").write_text(json.dumps({"context": context, "choices": choices, "answer": answer}) + "\n\n")
+        report = json.loads(succeeds("eval", TINY, "--dtype", "float32", "--multiple-choice", tmp_path / "questions.jsonl", "--json").stdout)
+        assert report["questions"] == 1
+        assert report["accuracy"] == (nll[answer] == min(nll)) and report["accuracy_by_byte"] == (by_byte[answer] == min(by_byte))
+
+
+def evaluate_whole(path):
+    return json.loads(succeeds("eval", TINY, "--dtype", "float32", "--text", path, "--json").stdout)["total_nll"]
+
+
+def evaluate_context(folder, context):
+    (folder / "context.txt").write_text(context)
+    return evaluate_whole(folder / "context.txt")
+
+
+@pytest.mark.parametrize("line, message", [
+    ('{"context": "a b", "choices": ["x"], "answer": 0}', "line 1: choices: an array of 2 to 64 strings expected"),
+    ('{"context": "a b", "choices": ["x", ""], "answer": 0}', "choices[1]: a string that is not empty expected"),
+    ('{"context": "a b", "choices": ["x", "y"], "answer": 2}', "answer: the index of a choice, 0 to 1, expected"),
+    ('{"context": 7, "choices": ["x", "y"], "answer": 0}', "context: a string that is not empty expected, integer found"),
+    ("", "a question a line expected, no line found"),
+])
+def test_a_question_that_is_none_is_refused(tmp_path, line, message):
+    (tmp_path / "questions.jsonl").write_text(line)
+    fails(2, message, "eval", TINY, "--multiple-choice", tmp_path / "questions.jsonl")
+
+
 # --- inspect --------------------------------------------------------------------------------------------------------------------------
 
 
