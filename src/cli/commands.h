@@ -11,3 +11,4 @@ extern const struct oct_command oct_command_eval;
 extern const struct oct_command oct_command_inspect;
 extern const struct oct_command oct_command_tokenize;
 extern const struct oct_command oct_command_render;
+extern const struct oct_command oct_command_bench;

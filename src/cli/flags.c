@@ -272,7 +272,7 @@ static oct_status parse_arguments(const struct oct_command *command, int argc, c
                             positional ? "one argument, the others are flags" : "only flags");
         }
     }
-    if (positional && !*positional)
+    if (positional && !*positional && command->positional[0] != '[')
         return oct_fail(err, OCT_INVALID_ARGUMENT, "%s is missing: octavo %s %s", command->positional, command->name, command->positional);
     return OCT_OK;
 }

@@ -58,7 +58,7 @@ enum { OCT_MAX_FLAG_GROUPS = 6 };
 
 struct oct_command {
     const char *name;                                  // "generate"
-    const char *positional;                            // "MODEL": a required argument; NULL: none
+    const char *positional;                            // "MODEL": a required argument; "[MODEL]": one that may be missing; NULL: none
     size_t positional_offset;                          // of a const char * in the options
     const char *summary;                               // one line
     const char *details;                               // paragraphs for --help

@@ -124,3 +124,15 @@ float oct_amax(struct oct_device *device, const float *x, int rows, int columns,
 // --- KV blocks --------------------------------------------------------------------------------------------------------------------
 // Bytes of K (or of V) of one layer for all blocks.
 size_t oct_kv_bytes(const struct oct_kv_shape *shape, enum oct_dtype dtype);
+
+// --- limits -----------------------------------------------------------------------------------------------------------------------
+// What the device can do at most at this moment, on all its threads: what a measured speed is a fraction of.
+struct oct_device_limits {
+    double read_bytes; // a second, read in order from memory far larger than the caches
+    double bf16_flops; // a second, multiplications and additions counted apart, of the instruction that bf16 products are made of
+};
+// Takes memory to read from, once; a measurement then takes about a tenth of a second.
+struct oct_device_probe;
+oct_status oct_device_probe_open(struct oct_device *device, struct oct_device_probe **out, oct_error *err);
+struct oct_device_limits oct_device_probe_measure(struct oct_device_probe *probe);
+void oct_device_probe_close(struct oct_device_probe *probe);

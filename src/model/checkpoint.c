@@ -177,6 +177,18 @@ oct_status oct_checkpoint_open(const char *path, struct oct_checkpoint **out, oc
     return OCT_OK;
 }
 
+struct oct_checkpoint *oct_checkpoint_from_tensors(const char *name, const struct oct_model_config *config,
+                                                   const struct oct_tensor *tensors, size_t num_tensors) {
+    struct oct_checkpoint *checkpoint = oct_alloc(1, sizeof *checkpoint, "a checkpoint");
+    checkpoint->path = oct_strdup(name);
+    checkpoint->config = *config;
+    checkpoint->tensors = oct_alloc(num_tensors, sizeof *tensors, "the list of tensors");
+    memcpy(checkpoint->tensors, tensors, num_tensors * sizeof *tensors);
+    checkpoint->num_tensors = num_tensors;
+    qsort(checkpoint->tensors, num_tensors, sizeof *tensors, compare_tensors);
+    return checkpoint;
+}
+
 void oct_checkpoint_close(struct oct_checkpoint *checkpoint) {
     if (!checkpoint) return;
     for (size_t i = 0; i < checkpoint->num_shards; i++) oct_safetensors_close(checkpoint->shards[i]);

@@ -7,6 +7,7 @@
 #include "numeric/dtype.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct oct_tensor {
@@ -25,6 +26,9 @@ struct oct_gguf;
 // Opens a directory with config.json and model.safetensors (or model.safetensors.index.json and its shards), or a .gguf file.
 // Every offset, count and shape is checked against the files before use.
 oct_status oct_checkpoint_open(const char *path, struct oct_checkpoint **out, oct_error *err);
+// A checkpoint without a file: tensors (num_tensors) are copied, what they point to must outlive the checkpoint.
+struct oct_checkpoint *oct_checkpoint_from_tensors(const char *name, const struct oct_model_config *config,
+                                                   const struct oct_tensor *tensors, size_t num_tensors);
 void oct_checkpoint_close(struct oct_checkpoint *checkpoint);
 
 const struct oct_model_config *oct_checkpoint_config(const struct oct_checkpoint *checkpoint);

@@ -145,6 +145,20 @@ static void tile_f32(const void *x, int rows, const void *panel, int k_padded, f
     }
 }
 
+static double multiply_add(int repeats, float *value) {
+    enum { CHAINS = 12 };
+    __m256 acc[CHAINS], factor = _mm256_set1_ps(*value);
+    for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_setzero_ps();
+    for (int repeat = 0; repeat < repeats; repeat++)
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_fmadd_ps(factor, factor, acc[i]);
+    for (int i = 1; i < CHAINS; i++) acc[0] = _mm256_add_ps(acc[0], acc[i]);
+    float lanes[8];
+    _mm256_storeu_ps(lanes, acc[0]);
+    *value = lanes[0];
+    return 8.0 * 2 * CHAINS * repeats;
+}
+
 const struct oct_kernels oct_kernels_avx2 = {
     .name = "avx2",
     .tile_rows = TILE_ROWS,
@@ -154,5 +168,6 @@ const struct oct_kernels oct_kernels_avx2 = {
     .tile_f32 = tile_f32,
     .tile_bf16 = tile_bf16,
     .tile_e4m3 = tile_e4m3,
+    .multiply_add = multiply_add,
     ROW_KERNELS,
 };

@@ -179,6 +179,19 @@ static void decode_panel(const uint8_t *e4m3, int k_padded, uint16_t *bf16) {
         }
 }
 
+static double multiply_add(int repeats, float *value) {
+    enum { CHAINS = 24 };
+    __m512 acc[CHAINS];
+    __m512bh factor = (__m512bh)_mm512_set1_epi16((short)bf16_bits(*value));
+    for (int i = 0; i < CHAINS; i++) acc[i] = _mm512_setzero_ps();
+    for (int repeat = 0; repeat < repeats; repeat++)
+#pragma GCC unroll 24
+        for (int i = 0; i < CHAINS; i++) acc[i] = _mm512_dpbf16_ps(acc[i], factor, factor);
+    for (int i = 1; i < CHAINS; i++) acc[0] = _mm512_add_ps(acc[0], acc[i]);
+    *value = _mm512_reduce_add_ps(acc[0]);
+    return 16.0 * 4 * CHAINS * repeats;
+}
+
 const struct oct_kernels oct_kernels_avx512_bf16 = {
     .name = "avx512_bf16",
     .tile_rows = TILE_ROWS,
@@ -189,5 +202,6 @@ const struct oct_kernels oct_kernels_avx512_bf16 = {
     .tile_bf16 = tile_bf16,
     .tile_e4m3 = tile_e4m3,
     .decode_panel = decode_panel,
+    .multiply_add = multiply_add,
     ROW_KERNELS,
 };

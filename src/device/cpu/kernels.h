@@ -41,6 +41,12 @@ struct oct_kernels {
     void (*silu_mul)(const float *gate, const float *up, int n, float *y);
     float (*softmax)(float *x, int n, float factor); // in place over x * factor; returns the largest probability
     float (*amax)(const float *x, int n);            // max |x|; NaN if any is NaN
+
+    // For measuring limits: the sum of the 8-byte words of memory (bytes, a multiple of 256), and `repeats` rounds of independent
+    // multiply-adds in registers, of the kind that tile_bf16 is made of, with *value, which takes the result. Returns how many
+    // floating-point operations those were.
+    uint64_t (*read)(const void *memory, size_t bytes);
+    double (*multiply_add)(int repeats, float *value);
 };
 
 extern const struct oct_kernels oct_kernels_scalar;

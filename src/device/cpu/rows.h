@@ -187,6 +187,18 @@ static void row_finish(const float *restrict c, int rows, int n, const float *re
     }
 }
 
+static uint64_t row_read(const void *memory, size_t bytes) {
+    enum { WORDS = 32 };
+    const uint64_t *words = memory;
+    uint64_t sums[WORDS] = {0}, sum = 0;
+    for (size_t i = 0; i < bytes / sizeof *words; i += WORDS) {
+        for (int line = 0; line < WORDS; line += 8) __builtin_prefetch(words + i + 1024 + line, 0, 0);
+        for (int word = 0; word < WORDS; word++) sums[word] += words[i + (size_t)word];
+    }
+    for (int word = 0; word < WORDS; word++) sum += sums[word];
+    return sum;
+}
+
 #define ROW_KERNELS                                                                                                                        \
     .finish = row_finish, .quantize = row_quantize, .encode = row_encode, .round_bf16 = row_round_bf16, .scale = row_scale,                \
-    .rms_norm = row_rms_norm, .rotate = row_rotate, .silu_mul = row_silu_mul, .softmax = row_softmax, .amax = row_amax
+    .rms_norm = row_rms_norm, .rotate = row_rotate, .silu_mul = row_silu_mul, .softmax = row_softmax, .amax = row_amax, .read = row_read

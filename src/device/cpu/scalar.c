@@ -112,6 +112,22 @@ static float amax(const float *x, int n) {
     return largest;
 }
 
+static uint64_t read_words(const void *memory, size_t bytes) {
+    const uint64_t *words = memory;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < bytes / sizeof *words; i++) sum += words[i];
+    return sum;
+}
+
+static double multiply_add(int repeats, float *value) {
+    float factor = *value, sums[8] = {0};
+    for (int repeat = 0; repeat < repeats; repeat++)
+        for (int i = 0; i < 8; i++) sums[i] += factor * factor;
+    *value = sums[0];
+    for (int i = 1; i < 8; i++) *value += sums[i];
+    return 2.0 * 8 * repeats;
+}
+
 const struct oct_kernels oct_kernels_scalar = {
     .name = "scalar",
     .tile_rows = 4,
@@ -131,4 +147,6 @@ const struct oct_kernels oct_kernels_scalar = {
     .silu_mul = silu_mul,
     .softmax = softmax,
     .amax = amax,
+    .read = read_words,
+    .multiply_add = multiply_add,
 };
