@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 // A weight matrix, packed for the device's kernels. What enters the product is rounded once: float32 weights take x as it is,
-// bf16 weights take bf16(x), and E4M3 weights take sat_rne_e4m3(x / input_scale), or bf16(x) when input_scale is 0.
+// bf16 weights take bf16(x), and E4M3 weights take sat_rne_e4m3(x / input_scale), or bf16(x) when input_scale is 0. With row_scale, E4M3
+// weights take each row of x divided by a scale of its own, made from the row as it comes.
 struct oct_linear {
     enum oct_dtype dtype; // OCT_F32, OCT_BF16 or OCT_E4M3
     int in_features, out_features;
@@ -21,6 +22,10 @@ struct oct_linear {
     float *bias;                        // (out_features) or NULL
     float input_scale, input_inv_scale; // E4M3 only
     float full_scale;                   // where activations saturate
+    // E4M3 only. NULL: input_scale counts. Else: from max |x| of a row to the row's scale and the inverse that the cast multiplies by; the
+    // product is multiplied by the row's scale as well, so `scales` are the weight's alone. Called from all threads.
+    void (*row_scale)(const void *rule, float amax, float *scale, float *inv_scale);
+    void *row_scale_rule; // malloc'ed; owned, freed by oct_linear_free
 };
 
 // The rounding that one operand or result of attention goes through on its way.
