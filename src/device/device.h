@@ -113,10 +113,14 @@ void oct_rope(struct oct_device *device, float *qkv, const int32_t *positions, i
 // Stores the K and V parts of qkv rows in the blocks of their sequences.
 void oct_kv_write(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer,
                   const struct oct_batch *batch, const float *qkv, int num_heads);
-// out (rows, num_heads * head_dim) = softmax(q k^T * head_dim^-0.5) v over all stored positions up to the row's own.
-// softmax_amax: NULL, or set to the largest probability of the batch.
+// What attention saw on its way, over all rows and heads.
+struct oct_attention_range {
+    float scores;                      // max |q k^T * head_dim^-0.5|
+    float largest_peak, smallest_peak; // of the largest probability of each row. A row's sum of e^(score - largest score) is 1 / peak
+};
+// out (rows, num_heads * head_dim) = softmax(q k^T * head_dim^-0.5) v over all stored positions up to the row's own. range may be NULL.
 void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer,
-                   const struct oct_batch *batch, const float *qkv, int num_heads, float *out, float *softmax_amax);
+                   const struct oct_batch *batch, const float *qkv, int num_heads, float *out, struct oct_attention_range *range);
 // y (rows, size) = silu(gate) * up; gate_up (rows, 2 * size), gate first.
 void oct_silu_mul(struct oct_device *device, const float *gate_up, int rows, int size, float *y);
 // y += x, n elements.
