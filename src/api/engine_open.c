@@ -63,8 +63,8 @@ static oct_status open_llama(struct oct_engine *engine, const oct_engine_options
         .max_rows = limits->max_num_batched_tokens,
         .max_logit_rows = limits->max_num_seqs,
         .progress = &progress,
-        .on_weight_amax = engine->quantization.measuring ? oct_quantization_see_weight : NULL,
-        .on_weight_context = &engine->quantization,
+        .on_weight = engine->quantization.measuring ? oct_measurement_see_weight : NULL,
+        .on_weight_context = engine->quantization.measurement,
     };
     return oct_llama_open(checkpoint, engine->device, &llama_options, &engine->llama, err);
 }

@@ -105,11 +105,6 @@ oct_status oct_quantization_prepare(const struct oct_quantization *quantization,
     return quantization->measuring ? oct_measurement_prepare(quantization->config, err) : OCT_OK;
 }
 
-void oct_quantization_see_weight(void *context, enum oct_module module, int layer, float amax) {
-    struct oct_quantization *quantization = context;
-    oct_measurement_at(quantization->measurement, module, layer)->weight = amax;
-}
-
 oct_status oct_quantization_loaded(const struct oct_quantization *quantization, oct_error *err) {
     if (!quantization->config || !quantization->plan) return OCT_OK;
     return oct_plan_write_scales(quantization->plan, quantization->config, quantization->measurement, err);

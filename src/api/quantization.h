@@ -21,8 +21,6 @@ struct oct_quantization {
 oct_status oct_quantization_open(const oct_engine_options *options, int num_layers, struct oct_quantization *out, oct_error *err);
 // Before a measuring run: makes its folder and moves older files there out of the way. Not for who only looks at a configuration.
 oct_status oct_quantization_prepare(const struct oct_quantization *quantization, oct_error *err);
-// For oct_llama_options.on_weight_amax; context: the oct_quantization.
-void oct_quantization_see_weight(void *context, enum oct_module module, int layer, float amax);
 // The weights have been seen: writes the scale files, where they are not there yet.
 oct_status oct_quantization_loaded(const struct oct_quantization *quantization, oct_error *err);
 // A forward pass has been measured: rewrites the measurement files every calibration_sample_interval passes.

@@ -195,10 +195,6 @@ static oct_status read_prompts(struct calibration *calibration, oct_error *err) 
 
 // --- measuring --------------------------------------------------------------------------------------------------------------------
 
-static void keep_weight_amax(void *context, enum oct_module module, int layer, float amax) {
-    oct_measurement_at(context, module, layer)->weight = amax;
-}
-
 static oct_status open_model(struct calibration *calibration, struct oct_plan *plan, struct oct_runner *runner, oct_error *err) {
     struct oct_progress_bar bar;
     oct_progress_bar_start(&bar);
@@ -209,7 +205,7 @@ static oct_status open_model(struct calibration *calibration, struct oct_plan *p
                   .max_positions = calibration->longest,
                   .max_rows = MAX_ROWS,
                   .progress = &progress,
-                  .on_weight_amax = plan ? NULL : keep_weight_amax,
+                  .on_weight = plan ? NULL : oct_measurement_see_weight,
                   .on_weight_context = calibration->measurement},
         .max_seqs = calibration->options->batch_size < MAX_ROWS ? calibration->options->batch_size : MAX_ROWS,
     };

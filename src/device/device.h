@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 // A weight matrix, packed for the device's kernels. What enters the product is rounded once: float32 weights take x as it is,
-// bf16 weights take bf16(x), and E4M3 weights take sat_rne_e4m3(x / input_scale), or bf16(x) when input_scale is 0.
+// bf16 weights take bf16(x), and E4M3 weights take sat_rne_e4m3(x / input_scale), or bf16(x) when input_scale is 0. With row_scale, E4M3
+// weights take each row of x divided by a scale of its own, made from the row as it comes.
 struct oct_linear {
     enum oct_dtype dtype; // OCT_F32, OCT_BF16 or OCT_E4M3
     int in_features, out_features;
@@ -21,6 +22,10 @@ struct oct_linear {
     float *bias;                        // (out_features) or NULL
     float input_scale, input_inv_scale; // E4M3 only
     float full_scale;                   // where activations saturate
+    // E4M3 only. NULL: input_scale counts. Else: from max |x| of a row to the row's scale and the inverse that the cast multiplies by; the
+    // product is multiplied by the row's scale as well, so `scales` are the weight's alone. Called from all threads.
+    void (*row_scale)(const void *rule, float amax, float *scale, float *inv_scale);
+    void *row_scale_rule; // malloc'ed; owned, freed by oct_linear_free
 };
 
 // The rounding that one operand or result of attention goes through on its way.
@@ -108,10 +113,14 @@ void oct_rope(struct oct_device *device, float *qkv, const int32_t *positions, i
 // Stores the K and V parts of qkv rows in the blocks of their sequences.
 void oct_kv_write(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer,
                   const struct oct_batch *batch, const float *qkv, int num_heads);
-// out (rows, num_heads * head_dim) = softmax(q k^T * head_dim^-0.5) v over all stored positions up to the row's own.
-// softmax_amax: NULL, or set to the largest probability of the batch.
+// What attention saw on its way, over all rows and heads.
+struct oct_attention_range {
+    float scores;                      // max |q k^T * head_dim^-0.5|
+    float largest_peak, smallest_peak; // of the largest probability of each row. A row's sum of e^(score - largest score) is 1 / peak
+};
+// out (rows, num_heads * head_dim) = softmax(q k^T * head_dim^-0.5) v over all stored positions up to the row's own. range may be NULL.
 void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer,
-                   const struct oct_batch *batch, const float *qkv, int num_heads, float *out, float *softmax_amax);
+                   const struct oct_batch *batch, const float *qkv, int num_heads, float *out, struct oct_attention_range *range);
 // y (rows, size) = silu(gate) * up; gate_up (rows, 2 * size), gate first.
 void oct_silu_mul(struct oct_device *device, const float *gate_up, int rows, int size, float *y);
 // y += x, n elements.

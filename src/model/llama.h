@@ -45,8 +45,8 @@ struct oct_llama_options {
     int max_rows;           // rows of a batch
     int max_logit_rows;
     const struct oct_progress *progress;
-    // Told max |w| (bf16) of every linear's weight as it is loaded; NULL: nobody. Used when measuring.
-    void (*on_weight_amax)(void *context, enum oct_module module, int layer, float amax);
+    // Told of every linear's weight as it is loaded; NULL: nobody. Used when measuring.
+    void (*on_weight)(void *context, enum oct_module module, int layer, const struct oct_seen_weight *seen);
     void *on_weight_context;
 };
 

@@ -103,7 +103,7 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
                               int in_features, bool bias, struct oct_linear *linear) {
     struct oct_linear_plan *plan = loader->options->plan ? oct_plan_linear(loader->options->plan, module, layer) : NULL;
     bool fp8 = plan && plan->fp8;
-    if (fp8 || loader->options->on_weight_amax) {
+    if (fp8 || loader->options->on_weight) {
         pass_over(loader, stack, in_features, true, NULL);
         float amax = 0;
         for (int i = 0; i < out_features; i++)
@@ -113,7 +113,9 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
             return oct_fail(loader->err, OCT_CORRUPT, "%s: finite weights expected, NaN or infinity found",
                             oct_module_name(module, layer, name, sizeof name));
         }
-        if (loader->options->on_weight_amax) loader->options->on_weight_amax(loader->options->on_weight_context, module, layer, amax);
+        struct oct_seen_weight seen = {
+            .amax = amax, .row_amax = loader->row_amax, .out_features = out_features, .in_features = in_features};
+        if (loader->options->on_weight) loader->options->on_weight(loader->options->on_weight_context, module, layer, &seen);
     }
     OCT_TRY(oct_linear_alloc(loader->llama->device, fp8 ? OCT_E4M3 : loader->llama->compute, out_features, in_features, bias, linear,
                              loader->err));
@@ -213,7 +215,7 @@ static oct_status load_embedding_and_head(struct loader *loader) {
     else
         OCT_TRY(find(loader, "", "lm_head.weight", vocab, hidden, &head.parts[0]));
     const struct oct_linear_plan *plan = loader->options->plan ? oct_plan_linear(loader->options->plan, OCT_LM_HEAD, 0) : NULL;
-    llama->tied = head.parts[0] == embedding.parts[0] && !(plan && plan->fp8) && !loader->options->on_weight_amax;
+    llama->tied = head.parts[0] == embedding.parts[0] && !(plan && plan->fp8) && !loader->options->on_weight;
     if (llama->tied)
         llama->lm_head = llama->embed_tokens;
     else

@@ -14,9 +14,10 @@ static const struct {
     int num_inputs, num_outputs;
     bool always;
 } ports[OCT_NUM_MODULES] = {
-    [OCT_QKV_PROJ] = {1, 1, false},  [OCT_O_PROJ] = {1, 2, true},   [OCT_MATMUL_QK] = {2, 1, false}, [OCT_SOFTMAX] = {1, 1, true},
-    [OCT_MATMUL_AV] = {2, 1, false}, [OCT_K_CACHE] = {1, 1, false}, [OCT_V_CACHE] = {1, 1, false},   [OCT_GATE_UP_PROJ] = {1, 1, false},
-    [OCT_DOWN_PROJ] = {1, 2, true},  [OCT_LM_HEAD] = {1, 1, false},
+    [OCT_QKV_PROJ] = {1, 1, false},  [OCT_O_PROJ] = {1, 2, true},      [OCT_MATMUL_QK] = {2, 1, false},    [OCT_SOFTMAX] = {1, 1, true},
+    [OCT_MATMUL_AV] = {2, 1, false}, [OCT_BATCH2BLOCK] = {2, 1, true}, [OCT_BLOCK2BATCH] = {2, 1, true},   [OCT_K_CACHE] = {1, 1, false},
+    [OCT_V_CACHE] = {1, 1, false},   [OCT_FUSED_SDPA] = {3, 2, true},  [OCT_GATE_UP_PROJ] = {1, 1, false}, [OCT_DOWN_PROJ] = {1, 2, true},
+    [OCT_LM_HEAD] = {1, 1, false},
 };
 
 struct oct_measurement *oct_measurement_new(int num_layers) {
@@ -40,6 +41,15 @@ struct oct_measurement *oct_measurement_new(int num_layers) {
 
 void oct_measurement_free(struct oct_measurement *measurement) {
     if (!measurement) return;
+    for (int i = 0; i < oct_module_count(measurement->num_layers); i++) {
+        int layer;
+        enum oct_module module = oct_module_at(measurement->num_layers, i, &layer);
+        struct oct_module_measurement *measured = oct_measurement_at(measurement, module, layer);
+        for (int port = 0; measured->details && port <= measured->num_inputs + measured->num_outputs; port++)
+            free(measured->details[port].channels);
+        free(measured->details);
+    }
+    free(measurement->save_folder);
     free(measurement->modules);
     free(measurement);
 }
@@ -48,21 +58,6 @@ struct oct_module_measurement *oct_measurement_at(struct oct_measurement *measur
     if (module == OCT_LM_HEAD) return &measurement->modules[(size_t)measurement->num_layers * OCT_NUM_MODULES];
     if ((unsigned)module >= OCT_NUM_MODULES || layer < 0 || layer >= measurement->num_layers) return NULL;
     return &measurement->modules[(size_t)layer * OCT_NUM_MODULES + module];
-}
-
-static void see(void *context, enum oct_module module, int layer, enum oct_port port, float amax) {
-    struct oct_module_measurement *measured = oct_measurement_at(context, module, layer);
-    OCT_CHECK(measured);
-    bool output = port >= OCT_OUTPUT0;
-    int index = output ? port - OCT_OUTPUT0 : port - OCT_INPUT0;
-    OCT_CHECK(index < (output ? measured->num_outputs : measured->num_inputs));
-    float *max = output ? &measured->outputs[index] : &measured->inputs[index];
-    measured->seen = true;
-    if (amax > *max || isnan(amax)) *max = amax; // a NaN stays: no number is greater than it
-}
-
-struct oct_observer oct_measurement_observer(struct oct_measurement *measurement) {
-    return (struct oct_observer){.see = see, .context = measurement};
 }
 
 void oct_measurement_unify_kv(struct oct_measurement *measurement) {
@@ -75,26 +70,23 @@ void oct_measurement_unify_kv(struct oct_measurement *measurement) {
         }
 }
 
-// A (1, 1) array. A port that was never seen is 0, where INC's observers start: so is the second output of a row-parallel linear, the
-// sum over ranks, when there is one rank (INC on one card writes uninitialised memory there).
-static struct oct_value *state(struct oct_tree *tree, float max) {
-    float value = max < 0 ? 0 : oct_bf16_round(max);
-    return oct_tree_array(tree, 2, (size_t[]){1, 1}, &value);
-}
-
-static struct oct_value *states(struct oct_tree *tree, const float *maxima, int n) {
+static struct oct_value *states(struct oct_tree *tree, const struct oct_measurement *measurement,
+                                const struct oct_module_measurement *measured, int first, int n) {
     struct oct_value *list = oct_tree_value(tree, OCT_VALUE_LIST);
-    for (int i = 0; i < n; i++) oct_value_append(tree, list, state(tree, maxima[i]));
+    for (int i = 0; i < n; i++) oct_value_append(tree, list, oct_measurement_state(measurement, measured, first + i, tree));
     return list;
 }
 
-static struct oct_value *node_of(struct oct_tree *tree, const struct oct_module_measurement *measured, bool outputs) {
+static struct oct_value *node_of(struct oct_tree *tree, const struct oct_measurement *measurement,
+                                 const struct oct_module_measurement *measured, bool outputs) {
     struct oct_value *node = oct_tree_value(tree, OCT_VALUE_DICT);
-    oct_dict_set(tree, node, oct_tree_key(tree, "inputs"), states(tree, measured->inputs, measured->num_inputs));
-    if (outputs) oct_dict_set(tree, node, oct_tree_key(tree, "outputs"), states(tree, measured->outputs, measured->num_outputs));
+    int inputs = measured->num_inputs, weight = inputs + measured->num_outputs;
+    oct_dict_set(tree, node, oct_tree_key(tree, "inputs"), states(tree, measurement, measured, 0, inputs));
+    if (outputs)
+        oct_dict_set(tree, node, oct_tree_key(tree, "outputs"), states(tree, measurement, measured, inputs, measured->num_outputs));
     if (!(measured->weight < 0)) {
         struct oct_value *params = oct_tree_value(tree, OCT_VALUE_DICT);
-        oct_dict_set(tree, params, oct_tree_key(tree, "weight"), state(tree, measured->weight));
+        oct_dict_set(tree, params, oct_tree_key(tree, "weight"), oct_measurement_state(measurement, measured, weight, tree));
         oct_dict_set(tree, node, oct_tree_key(tree, "params"), params);
     }
     return node;
@@ -111,7 +103,8 @@ oct_status oct_measurement_write(const struct oct_measurement *measurement, cons
                                  oct_error *err) {
     struct oct_tree tree = {0};
     struct oct_value *nodes, *names = oct_tree_value(&tree, OCT_VALUE_LIST);
-    struct oct_value *root = oct_node_file_new(&tree, num_samples, config->rank, "DynamicRange", &nodes);
+    struct oct_value *root =
+        oct_node_file_new(&tree, num_samples, config->rank, config->mode == OCT_QUANT_SHAPE ? "Shape" : "DynamicRange", &nodes);
     for (int i = 0; i < oct_module_count(measurement->num_layers); i++) {
         int layer;
         char name[128];
@@ -121,7 +114,7 @@ oct_status oct_measurement_write(const struct oct_measurement *measurement, cons
         oct_value_append(&tree, names, key);
         const struct oct_module_measurement *measured = oct_measurement_at((struct oct_measurement *)measurement, module, layer);
         bool outputs = ports[module].always || (config->measure_outputs && !(measured->outputs[0] < 0));
-        if (measured->seen) oct_dict_set(&tree, nodes, key, node_of(&tree, measured, outputs));
+        if (measured->seen) oct_dict_set(&tree, nodes, key, node_of(&tree, measurement, measured, outputs));
     }
     char *stem = oct_quant_config_file(config, "", config->rank, config->world_size, "");
     oct_status status = oct_node_file_write(stem, root, err);

@@ -4,15 +4,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// The modules of a layer in the order in which vLLM registers them, then the one module outside the layers.
+// The modules of a layer in the order in which vLLM registers them, then the one module outside the layers. Octavo computes attention in
+// one way, where a Gaudi has two: the fused kernel for prompts; and for what follows, products over blocks of the cache, with two products
+// that spread queries over blocks and gather the results. Those three modules are measured and scaled for Gaudi's sake, and run nothing
+// here.
 enum oct_module {
     OCT_QKV_PROJ,     // QKVParallelLinear        model.layers.N.self_attn.qkv_proj
     OCT_O_PROJ,       // RowParallelLinear        model.layers.N.self_attn.o_proj
     OCT_MATMUL_QK,    // Matmul                   model.layers.N.self_attn.attn.impl.matmul_qk
     OCT_SOFTMAX,      // Softmax                  model.layers.N.self_attn.attn.impl.softmax
     OCT_MATMUL_AV,    // Matmul                   model.layers.N.self_attn.attn.impl.matmul_av
+    OCT_BATCH2BLOCK,  // B2BMatmul                model.layers.N.self_attn.attn.impl.batch2block_matmul
+    OCT_BLOCK2BATCH,  // B2BMatmul                model.layers.N.self_attn.attn.impl.block2batch_matmul
     OCT_K_CACHE,      // VLLMKVCache              model.layers.N.self_attn.attn.impl.k_cache
     OCT_V_CACHE,      // VLLMKVCache              model.layers.N.self_attn.attn.impl.v_cache
+    OCT_FUSED_SDPA,   // ModuleFusedSDPA          model.layers.N.self_attn.attn.impl.fused_scaled_dot_product_attention
     OCT_GATE_UP_PROJ, // MergedColumnParallelLinear  model.layers.N.mlp.gate_up_proj
     OCT_DOWN_PROJ,    // RowParallelLinear        model.layers.N.mlp.down_proj
     OCT_LM_HEAD,      // ParallelLMHead           lm_head
@@ -22,6 +28,10 @@ enum oct_module {
 // The exact class name, which allowlist and blocklist `types` compare with.
 const char *oct_module_class(enum oct_module module);
 bool oct_module_is_linear(enum oct_module module);
+// Whether only a Gaudi runs it.
+static inline bool oct_module_is_gaudis(enum oct_module module) {
+    return module == OCT_BATCH2BLOCK || module == OCT_BLOCK2BATCH || module == OCT_FUSED_SDPA;
+}
 // The qualified name into name[size]; `layer` is ignored for OCT_LM_HEAD. Returns name.
 const char *oct_module_name(enum oct_module module, int layer, char *name, size_t size);
 

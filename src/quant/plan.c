@@ -7,14 +7,17 @@
 #include "quant/node_file.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MAX_SCALES = 4 };
 
 // Where the plan keeps what belongs to one module.
 struct slots {
     bool *fp8;
-    float *inputs[2]; // scales of the inputs; NULL where there is none
-    float *output;    // a softmax's scale, else NULL
+    float *inputs[MAX_SCALES]; // scales of the inputs; NULL from the first that there is not
+    float *output;             // the scale of an output that is FP8 itself, else NULL
     struct oct_linear_plan *linear;
 };
 
@@ -27,6 +30,15 @@ static struct slots slots_of(struct oct_plan *plan, enum oct_module module, int 
         return (struct slots){.fp8 = &a->matmul_qk, .inputs = {&a->matmul_qk_scales[0], &a->matmul_qk_scales[1]}};
     case OCT_MATMUL_AV:
         return (struct slots){.fp8 = &a->matmul_av, .inputs = {&a->matmul_av_scales[0], &a->matmul_av_scales[1]}};
+    case OCT_BATCH2BLOCK:
+        return (struct slots){.fp8 = &a->batch2block, .inputs = {&a->batch2block_scales[0], &a->batch2block_scales[1]}};
+    case OCT_BLOCK2BATCH:
+        return (struct slots){.fp8 = &a->block2batch, .inputs = {&a->block2batch_scales[0], &a->block2batch_scales[1]}};
+    case OCT_FUSED_SDPA: {
+        float *scales = a->fused_sdpa_scales;
+        return (struct slots){
+            .fp8 = &a->fused_sdpa, .inputs = {scales, scales + 1, scales + 2, scales + 3}, .output = &a->fused_sdpa_output_scale};
+    }
     case OCT_K_CACHE:
         return (struct slots){.fp8 = &a->k_cache, .inputs = {&a->k_cache_scale}};
     case OCT_V_CACHE:
@@ -109,7 +121,7 @@ static oct_status cached_weight(struct builder *b, const char *name, const struc
 }
 
 static oct_status from_cache(struct builder *b, const char *name, const struct oct_value *node, const struct slots *slots) {
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < MAX_SCALES; i++)
         if (slots->inputs[i]) OCT_TRY(cached_number(b, name, "inputs", oct_node_list(node, "inputs"), i, slots->inputs[i]));
     if (slots->output) OCT_TRY(cached_number(b, name, "outputs", oct_node_list(node, "outputs"), 0, slots->output));
     if (slots->linear) OCT_TRY(cached_weight(b, name, node, slots->linear));
@@ -130,26 +142,54 @@ static const struct oct_module_measurement *measured_of(const struct oct_measure
     return measurement ? oct_measurement_at((struct oct_measurement *)measurement, module, layer) : NULL;
 }
 
-static bool has_measurement(const struct oct_module_measurement *measured, const struct slots *slots) {
+// The maximum that the scale of input i is made from. The products over blocks may see what an earlier sequence left in a block, so their
+// data's scale comes from the result; the fused kernel reports its largest probability as a second output.
+static float amax_of_input(enum oct_module module, const struct oct_module_measurement *measured, int i) {
+    if ((module == OCT_BATCH2BLOCK || module == OCT_BLOCK2BATCH) && i == 1) return measured->outputs[0];
+    if (module == OCT_FUSED_SDPA && i == 3) return measured->outputs[1];
+    return measured->inputs[i];
+}
+
+static bool has_measurement(enum oct_module module, const struct oct_module_measurement *measured, const struct slots *slots) {
     if (!measured || !measured->seen) return false;
-    for (int i = 0; i < 2; i++)
-        if (slots->inputs[i] && measured->inputs[i] < 0) return false;
+    for (int i = 0; i < MAX_SCALES; i++)
+        if (slots->inputs[i] && amax_of_input(module, measured, i) < 0) return false;
     return !slots->output || !(measured->outputs[0] < 0);
 }
 
-static oct_status from_measurement(struct builder *b, const char *name, const struct oct_module_measurement *measured,
-                                   const struct slots *slots) {
-    if (!oct_scale_method_is_fixed(b->method) && !has_measurement(measured, slots)) {
-        if (b->config->ignore_modules_wo_measures) return OCT_OK;
+// Where a Gaudi measured only its fused kernel (prompts alone), that is what Octavo's products saw: queries before they were multiplied by
+// head_dim^-0.5, which only makes the scale larger, and the other operands alike.
+static struct oct_module_measurement from_fused_kernel(enum oct_module module, const struct oct_module_measurement *fused) {
+    struct oct_module_measurement made = {.inputs = {-1, -1, -1, -1}, .outputs = {-1, -1}};
+    if (!fused || (module != OCT_MATMUL_QK && module != OCT_MATMUL_AV)) return made;
+    made.seen = fused->seen;
+    made.inputs[0] = module == OCT_MATMUL_QK ? fused->inputs[0] : fused->outputs[1];
+    made.inputs[1] = module == OCT_MATMUL_QK ? fused->inputs[1] : fused->inputs[2];
+    return made;
+}
+
+// What does not run here, or ran inside the fused kernel, may be missing, as on a Gaudi that does not call it.
+static bool may_be_missing(const struct builder *b, enum oct_module module, const struct oct_module_measurement *fused) {
+    return b->config->ignore_modules_wo_measures || oct_module_is_gaudis(module) || (module == OCT_SOFTMAX && fused && fused->seen);
+}
+
+static oct_status from_measurement(struct builder *b, enum oct_module module, int layer, const char *name, const struct slots *slots) {
+    const struct oct_module_measurement *measured = measured_of(b->measurement, module, layer);
+    const struct oct_module_measurement *fused = measured_of(b->measurement, OCT_FUSED_SDPA, layer);
+    const struct oct_module_measurement instead = from_fused_kernel(module, fused);
+    if (!has_measurement(module, measured, slots)) measured = &instead;
+    if (!oct_scale_method_is_fixed(b->method) && !has_measurement(module, measured, slots)) {
+        if (may_be_missing(b, module, fused)) return OCT_OK;
         return oct_fail(b->err, OCT_NOT_FOUND,
                         "Layer '%s' has no measurements therefore it can't be quantized: calibrate again, block it, or set "
                         "ignore_modules_wo_measures",
                         name);
     }
-    static const struct oct_module_measurement nothing; // enough for a fixed scale
-    if (!measured) measured = &nothing;
-    for (int i = 0; i < 2; i++)
-        if (slots->inputs[i]) OCT_TRY(scale_of(b, name, i ? "inputs[1]" : "inputs[0]", measured->inputs[i], slots->inputs[i]));
+    for (int i = 0; i < MAX_SCALES; i++) {
+        char field[16];
+        snprintf(field, sizeof field, "inputs[%d]", i);
+        if (slots->inputs[i]) OCT_TRY(scale_of(b, name, field, amax_of_input(module, measured, i), slots->inputs[i]));
+    }
     if (slots->output) OCT_TRY(scale_of(b, name, "outputs[0]", measured->outputs[0], slots->output));
     *slots->fp8 = true;
     return OCT_OK;
@@ -162,7 +202,7 @@ static oct_status plan_module(struct builder *b, enum oct_module module, int lay
     b->method = oct_scale_config_method(&b->config->scales, module, layer);
     if (slots.linear) slots.linear->weight_rule = b->method->weight;
     const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
-    return node ? from_cache(b, name, node, &slots) : from_measurement(b, name, measured_of(b->measurement, module, layer), &slots);
+    return node ? from_cache(b, name, node, &slots) : from_measurement(b, module, layer, name, &slots);
 }
 
 static oct_status plan_modules(struct builder *b, bool quantize_kv) {
@@ -293,8 +333,8 @@ static struct oct_value *output_of(struct oct_tree *tree, const struct oct_scale
     }
     if (slots->linear) return linear_output(tree, slots->linear);
     if (slots->output) return oct_tree_scalar(tree, *slots->output);
-    if (slots->inputs[1]) return oct_tree_scalar(tree, oct_bf16_round(*slots->inputs[0] * *slots->inputs[1]));
-    return oct_tree_scalar(tree, *slots->inputs[0]); // a cache
+    if (slots->inputs[1]) return oct_tree_scalar(tree, oct_bf16_round(*slots->inputs[0] * *slots->inputs[1])); // a product
+    return oct_tree_scalar(tree, *slots->inputs[0]);                                                           // a cache
 }
 
 static struct oct_value *node_of(struct oct_tree *tree, const struct oct_scale_method *method, const struct slots *slots,
@@ -303,7 +343,7 @@ static struct oct_value *node_of(struct oct_tree *tree, const struct oct_scale_m
     struct oct_value *inputs = oct_tree_value(tree, slots->inputs[0] ? OCT_VALUE_LIST : OCT_VALUE_TUPLE); // as INC has them
     struct oct_value *outputs = oct_tree_value(tree, cache ? OCT_VALUE_LIST : OCT_VALUE_TUPLE);
     struct oct_value *params = oct_tree_value(tree, OCT_VALUE_DICT);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < MAX_SCALES; i++)
         if (slots->inputs[i]) oct_value_append(tree, inputs, oct_tree_scalar(tree, *slots->inputs[i]));
     oct_value_append(tree, outputs, output_of(tree, method, slots, module, measured));
     if (slots->linear) oct_dict_set(tree, params, oct_tree_key(tree, "weight"), weight_value(tree, slots->linear));

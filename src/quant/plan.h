@@ -27,6 +27,10 @@ struct oct_attention_plan {
     float matmul_qk_scales[2]; // q * head_dim^-0.5, and K
     float matmul_av_scales[2]; // probabilities, and V
     float softmax_scale;       // of its output
+    // Modules that only a Gaudi runs: kept for the scale files.
+    bool batch2block, block2batch, fused_sdpa;
+    float batch2block_scales[2], block2batch_scales[2];  // the mapping, and the data
+    float fused_sdpa_scales[4], fused_sdpa_output_scale; // q, k, v and probabilities
 };
 
 struct oct_layer_plan {

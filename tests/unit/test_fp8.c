@@ -116,6 +116,55 @@ static void linears_have_incs_bytes_and_outputs(void **state) {
     }
 }
 
+// --- scales made at run time
+// -----------------------------------------------------------------------------------------------------------------
+
+// A rule of the test's own: the power of two at or above max |x| / *rule.
+static void power_of_two(const void *rule, float amax, float *scale, float *inv_scale) {
+    *scale = exp2f(ceilf(log2f(amax / *(const float *)rule)));
+    *inv_scale = 1 / *scale;
+}
+
+static void a_row_with_a_scale_of_its_own_is_what_a_linear_of_that_scale_makes_of_it(void **state) {
+    (void)state;
+    enum { ROWS = 70, IN = 200, OUT = 45 };
+    static float x[ROWS * IN], w[OUT * IN], found[ROWS * OUT], alone[OUT], expected[OUT];
+    uint32_t random = 3;
+    for (int i = 0; i < ROWS * IN; i++) {
+        random = random * 1664525 + 1013904223;
+        x[i] = ldexpf((float)(int32_t)random, -31 + (i / IN) % 12); // rows of very different sizes
+    }
+    for (int i = 0; i < OUT * IN; i++) {
+        random = random * 1664525 + 1013904223;
+        w[i] = (float)(int32_t)random * 0x1p-31f;
+    }
+    struct oct_linear fixed, by_row;
+    float inv_scales[OUT];
+    oct_error err;
+    assert_int_equal(oct_linear_alloc(device, OCT_E4M3, OUT, IN, false, &fixed, &err), OCT_OK);
+    assert_int_equal(oct_linear_alloc(device, OCT_E4M3, OUT, IN, false, &by_row, &err), OCT_OK);
+    fixed.full_scale = by_row.full_scale = OCT_E4M3_MAX;
+    for (int i = 0; i < OUT; i++) inv_scales[i] = 256;
+    for (int i = 0; i < OUT; i++) by_row.scales[i] = 1 / inv_scales[i];
+    oct_linear_pack(device, &fixed, 0, OUT, w, inv_scales);
+    oct_linear_pack(device, &by_row, 0, OUT, w, inv_scales);
+    by_row.row_scale = power_of_two;
+    by_row.row_scale_rule = oct_alloc(1, sizeof(float), "a rule");
+    *(float *)by_row.row_scale_rule = 224;
+    oct_linear_forward(device, &by_row, x, ROWS, found, false);
+    for (int row = 0; row < ROWS; row++) {
+        float amax = oct_amax(device, x + row * IN, 1, IN, IN);
+        power_of_two(by_row.row_scale_rule, amax, &fixed.input_scale, &fixed.input_inv_scale);
+        for (int i = 0; i < OUT; i++) fixed.scales[i] = fixed.input_scale / inv_scales[i];
+        oct_linear_forward(device, &fixed, x + row * IN, 1, expected, false);
+        oct_linear_forward(device, &by_row, x + row * IN, 1, alone, false);
+        assert_memory_equal(found + row * OUT, expected, sizeof expected); // powers of two: no product rounds differently
+        assert_memory_equal(found + row * OUT, alone, sizeof alone);
+    }
+    oct_linear_free(device, &fixed);
+    oct_linear_free(device, &by_row);
+}
+
 // --- attention
 // ------------------------------------------------------------------------------------------------------------------------------
 
@@ -191,9 +240,9 @@ static void assert_attention(bool cache, bool matmuls, bool softmax, float matmu
     struct oct_batch batch = {
         .num_rows = TOKENS, .positions = positions, .num_seqs = 1, .row_starts = row_starts, .block_tables = blocks, .max_blocks = BLOCKS};
     oct_kv_write(device, &shape, &layer, &batch, qkv, HEADS);
-    float softmax_amax;
-    oct_attention(device, &shape, &layer, &batch, qkv, HEADS, out, &softmax_amax);
-    assert_true(softmax_amax == 1); // the first token sees only itself
+    struct oct_attention_range range;
+    oct_attention(device, &shape, &layer, &batch, qkv, HEADS, out, &range);
+    assert_true(range.largest_peak == 1); // the first token sees only itself
 
     // A probability on the edge between two codes may fall to either side in float32; at most a few in a thousand do.
     int flips = 0;
@@ -227,6 +276,7 @@ static void attention_follows_the_numerics_contract_in_every_mix_of_modules(void
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linears_have_incs_bytes_and_outputs),
+        cmocka_unit_test(a_row_with_a_scale_of_its_own_is_what_a_linear_of_that_scale_makes_of_it),
         cmocka_unit_test(attention_follows_the_numerics_contract_in_every_mix_of_modules),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);

@@ -85,17 +85,21 @@ static void files_that_the_scripts_rewrote_are_read(void **state) {
     oct_measurement_free(measurement);
 }
 
+static void see(const struct oct_observer *observer, enum oct_module module, enum oct_port port, float amax) {
+    observer->see(observer->context, module, 0, port, &(struct oct_seen){.amax = amax, .factor = 1});
+}
+
 static void an_observer_keeps_the_maximum_rounded_to_bf16(void **state) {
     (void)state;
     struct oct_measurement *measurement = oct_measurement_new(1);
     struct oct_observer observer = oct_measurement_observer(measurement);
-    observer.see(observer.context, OCT_QKV_PROJ, 0, OCT_INPUT0, 1);
-    observer.see(observer.context, OCT_QKV_PROJ, 0, OCT_INPUT0, 3.01f);
-    observer.see(observer.context, OCT_QKV_PROJ, 0, OCT_INPUT0, 2);
-    observer.see(observer.context, OCT_MATMUL_AV, 0, OCT_INPUT1, NAN);
-    observer.see(observer.context, OCT_MATMUL_AV, 0, OCT_INPUT1, 5);
-    observer.see(observer.context, OCT_DOWN_PROJ, 0, OCT_INPUT0, 7);
-    observer.see(observer.context, OCT_DOWN_PROJ, 0, OCT_OUTPUT0, 8);
+    see(&observer, OCT_QKV_PROJ, OCT_INPUT0, 1);
+    see(&observer, OCT_QKV_PROJ, OCT_INPUT0, 3.01f);
+    see(&observer, OCT_QKV_PROJ, OCT_INPUT0, 2);
+    see(&observer, OCT_MATMUL_AV, OCT_INPUT1, NAN);
+    see(&observer, OCT_MATMUL_AV, OCT_INPUT1, 5);
+    see(&observer, OCT_DOWN_PROJ, OCT_INPUT0, 7);
+    see(&observer, OCT_DOWN_PROJ, OCT_OUTPUT0, 8);
     oct_measurement_at(measurement, OCT_QKV_PROJ, 0)->weight = 0.3f;
     struct oct_quant_config config = config_here();
     oct_error err;
@@ -156,9 +160,9 @@ static void unifying_gives_the_matmuls_the_range_of_the_cache(void **state) {
     (void)state;
     struct oct_measurement *measurement = oct_measurement_new(1);
     struct oct_observer observer = oct_measurement_observer(measurement);
-    observer.see(observer.context, OCT_MATMUL_QK, 0, OCT_INPUT1, 100);
-    observer.see(observer.context, OCT_K_CACHE, 0, OCT_INPUT0, 10);
-    observer.see(observer.context, OCT_MATMUL_AV, 0, OCT_INPUT1, 7);
+    see(&observer, OCT_MATMUL_QK, OCT_INPUT1, 100);
+    see(&observer, OCT_K_CACHE, OCT_INPUT0, 10);
+    see(&observer, OCT_MATMUL_AV, OCT_INPUT1, 7);
     oct_measurement_unify_kv(measurement);
     assert_true(oct_measurement_at(measurement, OCT_MATMUL_QK, 0)->inputs[1] == 10);
     assert_true(oct_measurement_at(measurement, OCT_MATMUL_AV, 0)->inputs[1] == 7); // the cache was not measured

@@ -18,10 +18,10 @@ struct attention_task {
     const struct oct_batch *batch;
     const float *qkv;
     float *out;
-    int num_heads, group; // group: query heads of a KV head
-    int rows_per_item;    // batch rows of an item
-    float factor;         // from the tile product to the score
-    float *softmax_amax;  // (threads) or NULL
+    int num_heads, group;               // group: query heads of a KV head
+    int rows_per_item;                  // batch rows of an item
+    float factor;                       // from the tile product to the score
+    struct oct_attention_range *ranges; // (threads) or NULL
 };
 
 // An item is (rows begin .. end - 1 of one sequence, one KV head).
@@ -56,6 +56,15 @@ static void pack(const struct oct_kernels *kernels, enum oct_dtype dtype, const 
     if (rounding->fp8)
         for (int row = 0; row < rows; row++) kernels->quantize(x + (size_t)row * stride, k, rounding->inv_scale, full_scale);
     (dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, stride, rows, k, k_padded, packed);
+}
+
+static const struct oct_attention_range nothing_seen = {.smallest_peak = 1};
+
+// A NaN is taken over, and stays.
+static void widen(struct oct_attention_range *range, struct oct_attention_range more) {
+    if (!(more.scores <= range->scores) && !isnan(range->scores)) range->scores = more.scores;
+    if (!(more.largest_peak <= range->largest_peak) && !isnan(range->largest_peak)) range->largest_peak = more.largest_peak;
+    if (!(more.smallest_peak >= range->smallest_peak) && !isnan(range->smallest_peak)) range->smallest_peak = more.smallest_peak;
 }
 
 static void attend(const struct attention_task *task, int worker, struct item item) {
@@ -98,8 +107,11 @@ static void attend(const struct attention_task *task, int worker, struct item it
         for (int row = 0; row < count; row++) {
             int seen = task->batch->positions[item.begin + (first + row) / group] + 1;
             float *probabilities = tile_scores + (size_t)row * stride;
-            float largest = kernels->softmax(probabilities, seen, task->factor);
-            if (task->softmax_amax && !(largest <= task->softmax_amax[worker])) task->softmax_amax[worker] = largest;
+            float largest_score = task->ranges ? kernels->amax(probabilities, seen) * task->factor : 0;
+            float peak = kernels->softmax(probabilities, seen, task->factor);
+            if (task->ranges)
+                widen(&task->ranges[worker],
+                      (struct oct_attention_range){.scores = largest_score, .largest_peak = peak, .smallest_peak = peak});
             if (layer->softmax.fp8) {
                 kernels->quantize(probabilities, seen, layer->softmax.inv_scale, layer->full_scale);
                 kernels->scale(probabilities, seen, layer->softmax.scale, probabilities);
@@ -130,8 +142,8 @@ static void attend_items(void *context, int worker, int begin, int end) {
 }
 
 void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, const struct oct_kv_layer *layer,
-                   const struct oct_batch *batch, const float *qkv, int num_heads, float *out, float *softmax_amax) {
-    float amax[OCT_MAX_THREADS] = {0};
+                   const struct oct_batch *batch, const float *qkv, int num_heads, float *out, struct oct_attention_range *range) {
+    struct oct_attention_range ranges[OCT_MAX_THREADS];
     int group = num_heads / shape->num_key_value_heads;
     struct attention_task task = {
         .device = device,
@@ -144,13 +156,13 @@ void oct_attention(struct oct_device *device, const struct oct_kv_shape *shape, 
         .group = group,
         .rows_per_item = group < ROWS_TOGETHER ? ROWS_TOGETHER / group : 1,
         .factor = layer->scale_k * (layer->matmul_q.fp8 ? layer->matmul_q.scale : 1),
-        .softmax_amax = softmax_amax ? amax : NULL,
+        .ranges = range ? ranges : NULL,
     };
+    for (int i = 0; i < device->threads; i++) ranges[i] = nothing_seen;
     int items = 0;
     for (int seq = 0; seq < batch->num_seqs; seq++) items += items_of_seq(&task, seq);
     oct_pool_for(device->pool, items, 1, attend_items, &task);
-    if (!softmax_amax) return;
-    *softmax_amax = 0;
-    for (int i = 0; i < device->threads; i++)
-        if (!(amax[i] <= *softmax_amax)) *softmax_amax = amax[i];
+    if (!range) return;
+    *range = nothing_seen;
+    for (int i = 0; i < device->threads; i++) widen(range, ranges[i]);
 }

@@ -32,6 +32,7 @@ void oct_linear_free(struct oct_device *device, struct oct_linear *linear) {
     oct_device_free(device, linear->weight);
     free(linear->scales);
     free(linear->bias);
+    free(linear->row_scale_rule);
     *linear = (struct oct_linear){0};
 }
 
@@ -85,9 +86,10 @@ enum { DECODE_ONCE_TILES = 3 };
 struct product {
     struct oct_device *device;
     const struct oct_linear *linear;
-    const float *x; // (rows, in_features)
-    char *packed;   // x rounded and packed tile by tile
-    float *y;       // (rows, out_features)
+    const float *x;    // (rows, in_features)
+    char *packed;      // x rounded and packed tile by tile
+    float *row_scales; // (rows) where they are made at run time, else NULL
+    float *y;          // (rows, out_features)
     int rows, k_padded;
     size_t x_bytes; // of a packed element
     bool add;
@@ -107,6 +109,21 @@ static char *packed_tile(const struct product *product, int tile) {
     return product->packed + (size_t)tile * (size_t)product->device->kernels->tile_rows * (size_t)product->k_padded * product->x_bytes;
 }
 
+// x (rows, k) rounded to E4M3 values, in place, with the scale of the linear or one for each row.
+static void quantize_rows(const struct product *product, float *x, int rows, int k, float *row_scales) {
+    const struct oct_linear *linear = product->linear;
+    const struct oct_kernels *kernels = product->device->kernels;
+    if (!row_scales) {
+        kernels->quantize(x, rows * k, linear->input_inv_scale, linear->full_scale);
+        return;
+    }
+    for (int i = 0; i < rows; i++, x += k) {
+        float inv_scale;
+        linear->row_scale(linear->row_scale_rule, kernels->amax(x, k), &row_scales[i], &inv_scale);
+        kernels->quantize(x, k, inv_scale, linear->full_scale);
+    }
+}
+
 static void pack_tiles(void *context, int worker, int begin, int end) {
     const struct product *product = context;
     const struct oct_linear *linear = product->linear;
@@ -114,11 +131,12 @@ static void pack_tiles(void *context, int worker, int begin, int end) {
     size_t k = (size_t)linear->in_features;
     for (int tile = begin; tile < end; tile++) {
         int rows = rows_of_tile(product, tile);
-        const float *x = product->x + (size_t)tile * (size_t)kernels->tile_rows * k;
-        if (linear->dtype == OCT_E4M3 && linear->input_scale != 0) {
+        size_t first_row = (size_t)tile * (size_t)kernels->tile_rows;
+        const float *x = product->x + first_row * k;
+        if (linear->dtype == OCT_E4M3 && (linear->input_scale != 0 || linear->row_scale)) {
             float *rounded = oct_scratch_reserve(&product->device->workers[worker], (size_t)rows * k * sizeof(float));
             memcpy(rounded, x, (size_t)rows * k * sizeof(float));
-            kernels->quantize(rounded, rows * (int)k, linear->input_inv_scale, linear->full_scale);
+            quantize_rows(product, rounded, rows, (int)k, product->row_scales ? product->row_scales + first_row : NULL);
             x = rounded;
         }
         (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded,
@@ -149,7 +167,10 @@ static void multiply_panels(void *context, int worker, int begin, int end) {
         for (int tile = 0; tile < tiles; tile++) {
             int rows = rows_of_tile(product, tile);
             multiply(packed_tile(product, tile), rows, weights, product->k_padded, c, OCT_PANEL, false);
-            float *y = product->y + (size_t)tile * (size_t)kernels->tile_rows * (size_t)linear->out_features + first;
+            size_t first_row = (size_t)tile * (size_t)kernels->tile_rows;
+            for (int row = 0; product->row_scales && row < rows; row++)
+                kernels->scale(c + row * OCT_PANEL, OCT_PANEL, product->row_scales[first_row + (size_t)row], c + row * OCT_PANEL);
+            float *y = product->y + first_row * (size_t)linear->out_features + first;
             kernels->finish(c, rows, channels, linear->scales ? linear->scales + first : NULL, linear->bias ? linear->bias + first : NULL,
                             y, (size_t)linear->out_features, product->add);
         }
@@ -166,7 +187,9 @@ void oct_linear_forward(struct oct_device *device, const struct oct_linear *line
                               .add = add,
                               .k_padded = oct_k_padded(linear->in_features),
                               .x_bytes = linear->dtype == OCT_F32 ? sizeof(float) : device->kernels->x_bytes};
-    product.packed = oct_scratch_reserve(&device->shared, (size_t)rows * (size_t)product.k_padded * product.x_bytes);
+    size_t packed_bytes = (size_t)rows * (size_t)product.k_padded * product.x_bytes; // a multiple of 4
+    product.packed = oct_scratch_reserve(&device->shared, packed_bytes + (linear->row_scale ? (size_t)rows * sizeof(float) : 0));
+    if (linear->row_scale) product.row_scales = (float *)(product.packed + packed_bytes);
     oct_pool_for(device->pool, tile_count(&product), 1, pack_tiles, &product);
     // Eight chunks a worker: even work on a busy machine, long streams all the same.
     int panels = oct_panels(linear->out_features), chunk = panels / (8 * device->threads);
