@@ -65,14 +65,18 @@ static void multiply(const struct oct_kernels *kernels, enum oct_dtype dtype, co
     free(packed);
 }
 
+static int tile_rows_of(const struct oct_kernels *kernels, enum oct_dtype dtype) {
+    return dtype == OCT_E4M3 ? kernels->e4m3_tile_rows : kernels->tile_rows;
+}
+
 // The order of summation differs between tables: n additions of float32 differ by at most n * 2^-24 of the sum of magnitudes.
 static void assert_products_agree(const struct oct_kernels *kernels, enum oct_dtype dtype, int rows, int k) {
     float *x = oct_alloc((size_t)(rows * k), sizeof *x, "x");
     for (int i = 0; i < rows * k; i++) x[i] = random_value();
     void *panel = random_panel(dtype, oct_k_padded(k));
-    float expected[16 * OCT_PANEL], found[16 * OCT_PANEL];
+    float expected[OCT_MAX_TILE_ROWS * OCT_PANEL], found[OCT_MAX_TILE_ROWS * OCT_PANEL];
     for (int accumulate = 0; accumulate < 2; accumulate++) {
-        for (int i = 0; i < 16 * OCT_PANEL; i++) expected[i] = found[i] = accumulate ? (float)i : NAN;
+        for (int i = 0; i < OCT_MAX_TILE_ROWS * OCT_PANEL; i++) expected[i] = found[i] = accumulate ? (float)i : NAN;
         for (int row = 0; row < rows; row++) multiply(reference, dtype, x + row * k, 1, k, panel, expected + row * OCT_PANEL, accumulate);
         multiply(kernels, dtype, x, rows, k, panel, found, accumulate);
         float largest = dtype == OCT_E4M3 ? 448.0f : 1.0f;
@@ -94,7 +98,8 @@ static void tiles_equal_the_scalar_product_for_all_row_counts_and_odd_sizes(void
     for (int t = 0; t < num_tables; t++)
         for (int d = 0; d < 3; d++)
             for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-                for (int rows = 1; rows <= tables[t]->tile_rows; rows++) assert_products_agree(tables[t], dtypes[d], rows, sizes[s]);
+                for (int rows = 1; rows <= tile_rows_of(tables[t], dtypes[d]); rows++)
+                    assert_products_agree(tables[t], dtypes[d], rows, sizes[s]);
 }
 
 static void every_e4m3_code_is_decoded_exactly_at_every_place(void **state) {
@@ -137,12 +142,12 @@ static void a_row_does_not_depend_on_the_rows_beside_it(void **state) {
     (void)state;
     enum { K = 129 };
     const enum oct_dtype dtypes[] = {OCT_F32, OCT_BF16, OCT_E4M3};
-    float x[16 * K], together[16 * OCT_PANEL], alone[OCT_PANEL];
-    for (int i = 0; i < 16 * K; i++) x[i] = random_value();
+    float x[OCT_MAX_TILE_ROWS * K], together[OCT_MAX_TILE_ROWS * OCT_PANEL], alone[OCT_PANEL];
+    for (int i = 0; i < OCT_MAX_TILE_ROWS * K; i++) x[i] = random_value();
     for (int t = 0; t < num_tables; t++)
         for (int d = 0; d < 3; d++) {
             void *panel = random_panel(dtypes[d], oct_k_padded(K));
-            for (int rows = 1; rows <= tables[t]->tile_rows; rows++) {
+            for (int rows = 1; rows <= tile_rows_of(tables[t], dtypes[d]); rows++) {
                 multiply(tables[t], dtypes[d], x, rows, K, panel, together, false);
                 for (int row = 0; row < rows; row++) {
                     multiply(tables[t], dtypes[d], x + row * K, 1, K, panel, alone, false);
@@ -151,6 +156,32 @@ static void a_row_does_not_depend_on_the_rows_beside_it(void **state) {
             }
             free(panel);
         }
+}
+
+// Seen through the product with a panel that is 1 where k is the channel: c[row][channel] is what was packed for k = channel.
+static void packing_rounds_each_row_to_e4m3_with_its_own_scale(void **state) {
+    (void)state;
+    enum { K = OCT_PANEL, MAX_K = 77 };
+    uint8_t *panel = aligned(oct_panel_bytes(OCT_E4M3, MAX_K + 3));
+    float x[OCT_MAX_TILE_ROWS * MAX_K], inv_scales[OCT_MAX_TILE_ROWS], c[OCT_MAX_TILE_ROWS * OCT_PANEL];
+    for (int i = 0; i < OCT_MAX_TILE_ROWS * MAX_K; i++) x[i] = ldexpf(random_value(), (int)(random_bits() % 24) - 14);
+    for (int row = 0; row < OCT_MAX_TILE_ROWS; row++) inv_scales[row] = ldexpf(1, row - 4);
+    for (int first = 0; first < MAX_K; first += K) {
+        memset(panel, 0, oct_panel_bytes(OCT_E4M3, MAX_K + 3));
+        for (int k = first; k < first + K && k < MAX_K; k++) panel[oct_panel_element(OCT_E4M3, k, k - first)] = 0x38;
+        for (int t = 0; t < num_tables; t++)
+            for (int rows = 1; rows <= tables[t]->e4m3_tile_rows; rows++) {
+                void *packed = aligned((size_t)rows * (MAX_K + 3) * sizeof(float));
+                tables[t]->pack_e4m3(x, MAX_K, rows, MAX_K, MAX_K + 3, inv_scales, OCT_E4M3_MAX_GAUDI2, packed);
+                tables[t]->tile_e4m3(packed, rows, panel, MAX_K + 3, c, OCT_PANEL, false);
+                for (int row = 0; row < rows; row++)
+                    for (int k = first; k < first + K && k < MAX_K; k++)
+                        assert_true(c[row * OCT_PANEL + k - first] ==
+                                    oct_e4m3_round(x[row * MAX_K + k] * inv_scales[row], OCT_E4M3_MAX_GAUDI2));
+                free(packed);
+            }
+    }
+    free(panel);
 }
 
 static void encoders_equal_the_scalar_encoder_on_every_bf16_and_around_ties(void **state) {
@@ -279,6 +310,7 @@ int main(void) {
         cmocka_unit_test(every_e4m3_code_is_decoded_exactly_at_every_place),
         cmocka_unit_test(a_decoded_panel_gives_the_same_bits_as_fused_decoding),
         cmocka_unit_test(a_row_does_not_depend_on_the_rows_beside_it),
+        cmocka_unit_test(packing_rounds_each_row_to_e4m3_with_its_own_scale),
         cmocka_unit_test(encoders_equal_the_scalar_encoder_on_every_bf16_and_around_ties),
         cmocka_unit_test(bf16_rounding_equals_the_scalar_one),
         cmocka_unit_test(row_operations_agree_with_the_scalar_ones),

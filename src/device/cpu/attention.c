@@ -51,11 +51,15 @@ static tile_function *tile_for(const struct oct_kernels *kernels, enum oct_dtype
 }
 
 // Rounds what enters a product as planned and packs it. Float32 blocks take x as it is.
-static void pack(const struct oct_kernels *kernels, enum oct_dtype dtype, const struct oct_rounding *rounding, float full_scale, float *x,
-                 size_t stride, int rows, int k, int k_padded, void *packed) {
-    if (rounding->fp8)
-        for (int row = 0; row < rows; row++) kernels->quantize(x + (size_t)row * stride, k, rounding->inv_scale, full_scale);
-    (dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, stride, rows, k, k_padded, packed);
+static void pack(const struct oct_kernels *kernels, enum oct_dtype dtype, const struct oct_rounding *rounding, float full_scale,
+                 const float *x, size_t stride, int rows, int k, int k_padded, void *packed) {
+    if (!rounding->fp8) {
+        (dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, stride, rows, k, k_padded, packed);
+        return;
+    }
+    float inv_scales[OCT_MAX_TILE_ROWS];
+    for (int row = 0; row < rows; row++) inv_scales[row] = rounding->inv_scale;
+    kernels->pack_e4m3(x, stride, rows, k, k_padded, inv_scales, full_scale, packed);
 }
 
 static const struct oct_attention_range nothing_seen = {.smallest_peak = 1};

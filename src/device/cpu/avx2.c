@@ -27,6 +27,14 @@ static void pack_f32(const float *x, size_t stride, int rows, int k, int k_padde
     pack_pairs(x, stride, rows, k, k_padded, out, false);
 }
 
+static void pack_e4m3(const float *x, size_t stride, int rows, int k, int k_padded, const float *inv_scales, float full_scale, void *out) {
+    float *packed = out;
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < k_padded; i++)
+            packed[(size_t)((i / 2 * rows + row) * 2 + (i & 1))] =
+                i < k ? grid_e4m3(x[(size_t)row * stride + (size_t)i] * inv_scales[row], full_scale) : 0;
+}
+
 INLINE __m256 broadcast_pair(const float *pair) {
     return _mm256_castpd_ps(_mm256_broadcast_sd((const double *)(const void *)pair));
 }
@@ -162,9 +170,11 @@ static double multiply_add(int repeats, float *value) {
 const struct oct_kernels oct_kernels_avx2 = {
     .name = "avx2",
     .tile_rows = TILE_ROWS,
+    .e4m3_tile_rows = TILE_ROWS,
     .x_bytes = sizeof(float),
     .pack_bf16 = pack_bf16,
     .pack_f32 = pack_f32,
+    .pack_e4m3 = pack_e4m3,
     .tile_f32 = tile_f32,
     .tile_bf16 = tile_bf16,
     .tile_e4m3 = tile_e4m3,

@@ -9,16 +9,47 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILE_ROWS = 12, PREFETCH_BYTES = 4096 };
+enum { TILE_ROWS = 12, E4M3_TILE_ROWS = 24, PREFETCH_BYTES = 4096 };
+
+// Columns `first` to `first` + 32 of a tile's rows, as bf16 pairs (rows, 16), go to their places: pair after pair, rows side by side.
+INLINE void place_pairs(uint16_t halves[][32], int rows, int first, int k_padded, uint32_t *out) {
+    int count = (k_padded - first) / 2 < 16 ? (k_padded - first) / 2 : 16;
+    for (int pair = 0; pair < count; pair++)
+        for (int row = 0; row < rows; row++) {
+            uint32_t value;
+            memcpy(&value, &halves[row][2 * pair], sizeof value);
+            out[(size_t)((first / 2 + pair) * rows + row)] = value;
+        }
+}
+
+// 32 values from column `first` on, zero past k.
+INLINE const float *columns(const float *x, int first, int k, float buffer[32]) {
+    if (first + 32 <= k) return x + first;
+    for (int i = 0; i < 32; i++) buffer[i] = first + i < k ? x[first + i] : 0;
+    return buffer;
+}
 
 static void pack_bf16(const float *x, size_t stride, int rows, int k, int k_padded, void *out) {
-    uint32_t *pairs = out;
-    for (int row = 0; row < rows; row++) {
-        const float *from = x + (size_t)row * stride;
-        for (int i = 0; i < k_padded; i += 2) {
-            uint32_t low = i < k ? bf16_bits(from[i]) : 0, high = i + 1 < k ? bf16_bits(from[i + 1]) : 0;
-            pairs[(size_t)(i / 2 * rows + row)] = low | high << 16;
+    uint16_t halves[E4M3_TILE_ROWS][32];
+    float buffer[32];
+    for (int first = 0; first < k_padded; first += 32) {
+        for (int row = 0; row < rows; row++) {
+            const float *from = columns(x + (size_t)row * stride, first, k, buffer);
+            for (int i = 0; i < 32; i++) halves[row][i] = (uint16_t)bf16_bits(from[i]);
         }
+        place_pairs(halves, rows, first, k_padded, out);
+    }
+}
+
+static void pack_e4m3(const float *x, size_t stride, int rows, int k, int k_padded, const float *inv_scales, float full_scale, void *out) {
+    uint16_t halves[E4M3_TILE_ROWS][32];
+    float buffer[32];
+    for (int first = 0; first < k_padded; first += 32) {
+        for (int row = 0; row < rows; row++) {
+            const float *from = columns(x + (size_t)row * stride, first, k, buffer);
+            for (int i = 0; i < 32; i++) halves[row][i] = (uint16_t)(bits_of(grid_e4m3(from[i] * inv_scales[row], full_scale)) >> 16);
+        }
+        place_pairs(halves, rows, first, k_padded, out);
     }
 }
 
@@ -127,6 +158,29 @@ INLINE void tile_e4m3_rows(int rows, const uint32_t *x, const uint8_t *panel, in
     tile_store(rows, acc, c, ldc);
 }
 
+// More rows than registers for both groups of 16 channels: one group after the other, each half of the panel read and decoded once.
+INLINE void tile_e4m3_wide_rows(int rows, const uint32_t *x, const uint8_t *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
+    const struct decoder d = decoder_load();
+    for (int group = 0; group < 2; group++, panel += 64, c += 16) {
+        __m512 acc[E4M3_TILE_ROWS];
+#pragma GCC unroll 24
+        for (int row = 0; row < rows; row++) acc[row] = accumulate ? _mm512_loadu_ps(c + (size_t)row * ldc) : _mm512_setzero_ps();
+        const uint32_t *pairs = x;
+        const uint8_t *codes = panel;
+        for (int quad = 0; quad < k_padded / 4; quad++, codes += 128, pairs += 2 * rows) {
+            _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
+            __m512bh first, second;
+            decode(&d, codes, &first, &second);
+#pragma GCC unroll 24
+            for (int row = 0; row < rows; row++) acc[row] = _mm512_dpbf16_ps(acc[row], first, broadcast_pair(pairs + row));
+#pragma GCC unroll 24
+            for (int row = 0; row < rows; row++) acc[row] = _mm512_dpbf16_ps(acc[row], second, broadcast_pair(pairs + rows + row));
+        }
+#pragma GCC unroll 24
+        for (int row = 0; row < rows; row++) _mm512_storeu_ps(c + (size_t)row * ldc, acc[row]);
+    }
+}
+
 INLINE void tile_f32_rows(int rows, const float *x, const float *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     __m512 acc[TILE_ROWS][2];
     tile_start(rows, acc, c, ldc, accumulate);
@@ -151,6 +205,11 @@ INLINE void tile_f32_rows(int rows, const float *x, const float *panel, int k_pa
     case n:                                                                                                                                \
         tile_e4m3_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                         \
         break;
+#define FOR_EACH_WIDE_ROW_COUNT(F) F(13) F(14) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24)
+#define CASE_E4M3_WIDE(n)                                                                                                                  \
+    case n:                                                                                                                                \
+        tile_e4m3_wide_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                    \
+        break;
 #define CASE_F32(n)                                                                                                                        \
     case n:                                                                                                                                \
         tile_f32_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                          \
@@ -161,7 +220,7 @@ static void tile_bf16(const void *x, int rows, const void *panel, int k_padded, 
 }
 
 static void tile_e4m3(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
-    switch (rows) { FOR_EACH_ROW_COUNT(CASE_E4M3) }
+    switch (rows) { FOR_EACH_ROW_COUNT(CASE_E4M3) FOR_EACH_WIDE_ROW_COUNT(CASE_E4M3_WIDE) }
 }
 
 static void tile_f32(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
@@ -195,9 +254,11 @@ static double multiply_add(int repeats, float *value) {
 const struct oct_kernels oct_kernels_avx512_bf16 = {
     .name = "avx512_bf16",
     .tile_rows = TILE_ROWS,
+    .e4m3_tile_rows = E4M3_TILE_ROWS,
     .x_bytes = sizeof(uint16_t),
     .pack_bf16 = pack_bf16,
     .pack_f32 = pack_f32,
+    .pack_e4m3 = pack_e4m3,
     .tile_f32 = tile_f32,
     .tile_bf16 = tile_bf16,
     .tile_e4m3 = tile_e4m3,

@@ -10,17 +10,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OCT_PANEL = 32, OCT_MAX_TILE_ROWS = 16 };
+enum { OCT_PANEL = 32, OCT_MAX_TILE_ROWS = 24 };
 
 struct oct_kernels {
     const char *name;
-    int tile_rows; // rows of a full tile, at most OCT_MAX_TILE_ROWS
+    int tile_rows;      // rows of a full tile, at most OCT_MAX_TILE_ROWS
+    int e4m3_tile_rows; // the same for tile_e4m3, which decodes its panel anew for each tile: may be more, never less
 
     // x is packed tile by tile: for bf16 and E4M3 panels by pack_bf16 (x_bytes bytes an element), for float32 panels by pack_f32 (4 bytes).
     // A tile of r rows takes r * k_padded elements, k_padded a multiple of 4; elements past k are zero.
     size_t x_bytes;
     void (*pack_bf16)(const float *x, size_t stride, int rows, int k, int k_padded, void *out); // rounds to bf16, nearest even
     void (*pack_f32)(const float *x, size_t stride, int rows, int k, int k_padded, void *out);
+    // As pack_bf16, of the values of sat_rne_e4m3(x * inv_scales[row]), which bf16 holds exactly. inv_scales (rows).
+    void (*pack_e4m3)(const float *x, size_t stride, int rows, int k, int k_padded, const float *inv_scales, float full_scale, void *out);
 
     // c (rows, 32), row stride ldc = [accumulate ? c : 0] + x (rows, k_padded) * panel (k_padded, 32).
     void (*tile_f32)(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate);

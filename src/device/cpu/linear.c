@@ -77,11 +77,7 @@ float oct_linear_weight(const struct oct_linear *linear, int out, int in) {
     }
 }
 
-// --- the product
-// --------------------------------------------------------------------------------------------------------------------------
-
-// From this many tiles on, an E4M3 panel is decoded once for all of them.
-enum { DECODE_ONCE_TILES = 3 };
+// --- the product ------------------------------------------------------------------------------------------------------------------
 
 struct product {
     struct oct_device *device;
@@ -92,55 +88,53 @@ struct product {
     float *y;          // (rows, out_features)
     int rows, k_padded;
     size_t x_bytes; // of a packed element
+    int tile_rows;
+    bool decode_once; // E4M3 panels are rewritten as bf16 before many tiles use them
     bool add;
 };
 
 static int tile_count(const struct product *product) {
-    int tile_rows = product->device->kernels->tile_rows;
-    return (product->rows + tile_rows - 1) / tile_rows;
+    return (product->rows + product->tile_rows - 1) / product->tile_rows;
 }
 
 static int rows_of_tile(const struct product *product, int tile) {
-    int tile_rows = product->device->kernels->tile_rows, left = product->rows - tile * tile_rows;
-    return left < tile_rows ? left : tile_rows;
+    int left = product->rows - tile * product->tile_rows;
+    return left < product->tile_rows ? left : product->tile_rows;
 }
 
 static char *packed_tile(const struct product *product, int tile) {
-    return product->packed + (size_t)tile * (size_t)product->device->kernels->tile_rows * (size_t)product->k_padded * product->x_bytes;
+    return product->packed + (size_t)tile * (size_t)product->tile_rows * (size_t)product->k_padded * product->x_bytes;
 }
 
-// x (rows, k) rounded to E4M3 values, in place, with the scale of the linear or one for each row.
-static void quantize_rows(const struct product *product, float *x, int rows, int k, float *row_scales) {
+// The inverse scales of a tile's rows (rows), one for all or made from each row as it is.
+static void row_inv_scales(const struct product *product, int first_row, int rows, float *inv_scales) {
     const struct oct_linear *linear = product->linear;
-    const struct oct_kernels *kernels = product->device->kernels;
-    if (!row_scales) {
-        kernels->quantize(x, rows * k, linear->input_inv_scale, linear->full_scale);
-        return;
-    }
-    for (int i = 0; i < rows; i++, x += k) {
-        float inv_scale;
-        linear->row_scale(linear->row_scale_rule, kernels->amax(x, k), &row_scales[i], &inv_scale);
-        kernels->quantize(x, k, inv_scale, linear->full_scale);
+    const float *x = product->x + (size_t)first_row * (size_t)linear->in_features;
+    for (int row = 0; row < rows; row++, x += linear->in_features) {
+        inv_scales[row] = linear->input_inv_scale;
+        if (product->row_scales)
+            linear->row_scale(linear->row_scale_rule, product->device->kernels->amax(x, linear->in_features),
+                              &product->row_scales[first_row + row], &inv_scales[row]);
     }
 }
 
 static void pack_tiles(void *context, int worker, int begin, int end) {
+    (void)worker;
     const struct product *product = context;
     const struct oct_linear *linear = product->linear;
     const struct oct_kernels *kernels = product->device->kernels;
     size_t k = (size_t)linear->in_features;
     for (int tile = begin; tile < end; tile++) {
-        int rows = rows_of_tile(product, tile);
-        size_t first_row = (size_t)tile * (size_t)kernels->tile_rows;
-        const float *x = product->x + first_row * k;
+        int rows = rows_of_tile(product, tile), first_row = tile * product->tile_rows;
+        const float *x = product->x + (size_t)first_row * k;
+        void *packed = packed_tile(product, tile);
         if (linear->dtype == OCT_E4M3 && (linear->input_scale != 0 || linear->row_scale)) {
-            float *rounded = oct_scratch_reserve(&product->device->workers[worker], (size_t)rows * k * sizeof(float));
-            memcpy(rounded, x, (size_t)rows * k * sizeof(float));
-            quantize_rows(product, rounded, rows, (int)k, product->row_scales ? product->row_scales + first_row : NULL);
-            x = rounded;
+            float inv_scales[OCT_MAX_TILE_ROWS];
+            row_inv_scales(product, first_row, rows, inv_scales);
+            kernels->pack_e4m3(x, k, rows, (int)k, product->k_padded, inv_scales, linear->full_scale, packed);
+        } else {
+            (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded, packed);
         }
-        (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded,
-                                                                            packed_tile(product, tile));
     }
 }
 
@@ -150,7 +144,7 @@ static void multiply_panels(void *context, int worker, int begin, int end) {
     const struct oct_kernels *kernels = product->device->kernels;
     float c[OCT_MAX_TILE_ROWS * OCT_PANEL] __attribute__((aligned(64)));
     int tiles = tile_count(product);
-    bool decode_once = linear->dtype == OCT_E4M3 && kernels->decode_panel && tiles >= DECODE_ONCE_TILES;
+    bool decode_once = product->decode_once;
     void *decoded =
         decode_once ? oct_scratch_reserve(&product->device->workers[worker], oct_panel_bytes(OCT_BF16, product->k_padded)) : NULL;
     for (int panel = begin; panel < end; panel++) {
@@ -167,7 +161,7 @@ static void multiply_panels(void *context, int worker, int begin, int end) {
         for (int tile = 0; tile < tiles; tile++) {
             int rows = rows_of_tile(product, tile);
             multiply(packed_tile(product, tile), rows, weights, product->k_padded, c, OCT_PANEL, false);
-            size_t first_row = (size_t)tile * (size_t)kernels->tile_rows;
+            size_t first_row = (size_t)tile * (size_t)product->tile_rows;
             for (int row = 0; product->row_scales && row < rows; row++)
                 kernels->scale(c + row * OCT_PANEL, OCT_PANEL, product->row_scales[first_row + (size_t)row], c + row * OCT_PANEL);
             float *y = product->y + first_row * (size_t)linear->out_features + first;
@@ -179,6 +173,8 @@ static void multiply_panels(void *context, int worker, int begin, int end) {
 
 void oct_linear_forward(struct oct_device *device, const struct oct_linear *linear, const float *x, int rows, float *y, bool add) {
     if (rows <= 0) return;
+    const struct oct_kernels *kernels = device->kernels;
+    bool fused = linear->dtype == OCT_E4M3 && (rows <= kernels->e4m3_tile_rows || !kernels->decode_panel);
     struct product product = {.device = device,
                               .linear = linear,
                               .x = x,
@@ -186,7 +182,9 @@ void oct_linear_forward(struct oct_device *device, const struct oct_linear *line
                               .rows = rows,
                               .add = add,
                               .k_padded = oct_k_padded(linear->in_features),
-                              .x_bytes = linear->dtype == OCT_F32 ? sizeof(float) : device->kernels->x_bytes};
+                              .x_bytes = linear->dtype == OCT_F32 ? sizeof(float) : kernels->x_bytes,
+                              .tile_rows = fused ? kernels->e4m3_tile_rows : kernels->tile_rows,
+                              .decode_once = linear->dtype == OCT_E4M3 && !fused};
     size_t packed_bytes = (size_t)rows * (size_t)product.k_padded * product.x_bytes; // a multiple of 4
     product.packed = oct_scratch_reserve(&device->shared, packed_bytes + (linear->row_scale ? (size_t)rows * sizeof(float) : 0));
     if (linear->row_scale) product.row_scales = (float *)(product.packed + packed_bytes);

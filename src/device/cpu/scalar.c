@@ -19,6 +19,13 @@ static void pack_f32(const float *x, size_t stride, int rows, int k, int k_padde
         for (int i = 0; i < k_padded; i++) *packed++ = i < k ? x[(size_t)row * stride + (size_t)i] : 0;
 }
 
+static void pack_e4m3(const float *x, size_t stride, int rows, int k, int k_padded, const float *inv_scales, float full_scale, void *out) {
+    float *packed = out;
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < k_padded; i++)
+            *packed++ = i < k ? oct_e4m3_to_f32(oct_e4m3_from_f32(x[(size_t)row * stride + (size_t)i] * inv_scales[row], full_scale)) : 0;
+}
+
 static float panel_value(enum oct_dtype dtype, const void *panel, int k, int channel) {
     size_t element = oct_panel_element(dtype, k, channel);
     if (dtype == OCT_F32) return ((const float *)panel)[element];
@@ -131,9 +138,11 @@ static double multiply_add(int repeats, float *value) {
 const struct oct_kernels oct_kernels_scalar = {
     .name = "scalar",
     .tile_rows = 4,
+    .e4m3_tile_rows = 4,
     .x_bytes = sizeof(float),
     .pack_bf16 = pack_bf16,
     .pack_f32 = pack_f32,
+    .pack_e4m3 = pack_e4m3,
     .tile_f32 = tile_f32,
     .tile_bf16 = tile_bf16,
     .tile_e4m3 = tile_e4m3,
