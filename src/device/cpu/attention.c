@@ -98,8 +98,9 @@ static void attend(const struct attention_task *task, int worker, struct item it
     }
 
     tile_function *score_tile = tile_for(kernels, layer->dtype_k), *value_tile = tile_for(kernels, layer->dtype_v);
-    for (int first = 0; first < rows; first += kernels->tile_rows) {
-        int count = rows - first < kernels->tile_rows ? rows - first : kernels->tile_rows;
+    int tile_rows = layer->dtype_k == OCT_E4M3 && layer->dtype_v == OCT_E4M3 ? kernels->e4m3_tile_rows : kernels->tile_rows;
+    for (int first = 0; first < rows; first += tile_rows) {
+        int count = rows - first < tile_rows ? rows - first : tile_rows;
         float *tile_scores = scores + (size_t)first * stride, *tile_values = values + (size_t)first * (size_t)channels;
 
         pack(kernels, layer->dtype_k, &layer->matmul_q, layer->full_scale, queries + (size_t)first * (size_t)head_dim, (size_t)head_dim,

@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILE_ROWS = 12, E4M3_TILE_ROWS = 24, PREFETCH_BYTES = 4096 };
+enum { TILE_ROWS = 12, NARROW_ROWS = 8, E4M3_TILE_ROWS = 24, PREFETCH_BYTES = 8192 };
 
 // Columns `first` to `first` + 32 of a tile's rows, as bf16 pairs (rows, 16), go to their places: pair after pair, rows side by side.
 INLINE void place_pairs(uint16_t halves[][32], int rows, int first, int k_padded, uint32_t *out) {
@@ -139,7 +139,7 @@ INLINE void tile_bf16_rows(int rows, const uint32_t *x, const uint16_t *panel, i
 
 INLINE void tile_e4m3_rows(int rows, const uint32_t *x, const uint8_t *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     const struct decoder d = decoder_load();
-    __m512 acc[TILE_ROWS][2];
+    __m512 acc[NARROW_ROWS][2];
     tile_start(rows, acc, c, ldc, accumulate);
     for (int quad = 0; quad < k_padded / 4; quad++, panel += 128, x += 2 * rows) {
         _mm_prefetch((const char *)panel + PREFETCH_BYTES, _MM_HINT_T0);
@@ -158,7 +158,8 @@ INLINE void tile_e4m3_rows(int rows, const uint32_t *x, const uint8_t *panel, in
     tile_store(rows, acc, c, ldc);
 }
 
-// More rows than registers for both groups of 16 channels: one group after the other, each half of the panel read and decoded once.
+// More rows than there are registers for both groups of 16 channels and the look-up tables: one group after the other, each half of the
+// panel read and decoded once.
 INLINE void tile_e4m3_wide_rows(int rows, const uint32_t *x, const uint8_t *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
     const struct decoder d = decoder_load();
     for (int group = 0; group < 2; group++, panel += 64, c += 16) {
@@ -205,7 +206,8 @@ INLINE void tile_f32_rows(int rows, const float *x, const float *panel, int k_pa
     case n:                                                                                                                                \
         tile_e4m3_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                         \
         break;
-#define FOR_EACH_WIDE_ROW_COUNT(F) F(13) F(14) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24)
+#define FOR_EACH_NARROW_ROW_COUNT(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8)
+#define FOR_EACH_WIDE_ROW_COUNT(F)   F(9) F(10) F(11) F(12) F(13) F(14) F(15) F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24)
 #define CASE_E4M3_WIDE(n)                                                                                                                  \
     case n:                                                                                                                                \
         tile_e4m3_wide_rows(n, x, panel, k_padded, c, ldc, accumulate);                                                                    \
@@ -220,7 +222,7 @@ static void tile_bf16(const void *x, int rows, const void *panel, int k_padded, 
 }
 
 static void tile_e4m3(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
-    switch (rows) { FOR_EACH_ROW_COUNT(CASE_E4M3) FOR_EACH_WIDE_ROW_COUNT(CASE_E4M3_WIDE) }
+    switch (rows) { FOR_EACH_NARROW_ROW_COUNT(CASE_E4M3) FOR_EACH_WIDE_ROW_COUNT(CASE_E4M3_WIDE) }
 }
 
 static void tile_f32(const void *x, int rows, const void *panel, int k_padded, float *c, size_t ldc, bool accumulate) {
