@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FREE       UINT64_MAX
 #define SPACE_MARK "\xE2\x96\x81" // U+2581
 
 struct oct_bpe_symbol {
@@ -40,27 +39,35 @@ void oct_bpe_index_pieces(struct oct_bpe *bpe) {
 }
 
 static uint64_t pair_of(int32_t left, int32_t right) {
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    return ((uint64_t)(uint32_t)left + 1) << 32 | (uint32_t)right;
 }
 
-static size_t merge_slot(const struct oct_bpe *bpe, uint64_t pair) {
+// The slot of a pair, or the free one where it belongs.
+static struct oct_merge_slot *slot_of(const struct oct_bpe *bpe, uint64_t pair) {
     uint64_t hash = pair * 0x9E3779B97F4A7C15u;
-    size_t mask = bpe->num_slots - 1, slot = (size_t)(hash ^ hash >> 32) & mask;
-    while (bpe->merges[slot].pair != FREE && bpe->merges[slot].pair != pair) slot = (slot + 1) & mask;
-    return slot;
+    size_t mask = bpe->num_slots - 1, at = (size_t)(hash ^ hash >> 32) & mask;
+    while (bpe->slots[at].pair && bpe->slots[at].pair != pair) at = (at + 1) & mask;
+    return &bpe->slots[at];
 }
 
-void oct_bpe_reserve_merges(struct oct_bpe *bpe, size_t count) {
-    OCT_CHECK(!bpe->merges);
+void oct_bpe_add_merge(struct oct_bpe *bpe, struct oct_merge merge) {
+    if (bpe->num_merges == bpe->merge_capacity) {
+        bpe->merge_capacity = 2 * bpe->merge_capacity + 1024;
+        bpe->merges = oct_resize(bpe->merges, bpe->merge_capacity, sizeof *bpe->merges, "the merges of a tokenizer");
+    }
+    bpe->merges[bpe->num_merges++] = merge;
+}
+
+static void fill_slots(struct oct_bpe *bpe) {
+    if (!bpe->num_merges) return;
     bpe->num_slots = 16;
-    while (bpe->num_slots < 2 * count) bpe->num_slots *= 2;
-    bpe->merges = oct_alloc(bpe->num_slots, sizeof *bpe->merges, "the merges of a tokenizer");
-    for (size_t i = 0; i < bpe->num_slots; i++) bpe->merges[i].pair = FREE;
-}
-
-void oct_bpe_add_merge(struct oct_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t merged) {
-    struct oct_merge *merge = &bpe->merges[merge_slot(bpe, pair_of(left, right))];
-    *merge = (struct oct_merge){pair_of(left, right), rank, merged};
+    while (2 * bpe->num_slots < 3 * bpe->num_merges) bpe->num_slots *= 2;
+    bpe->slots = oct_alloc(bpe->num_slots, sizeof *bpe->slots, "the merges of a tokenizer");
+    for (size_t rank = 0; rank < bpe->num_merges; rank++) {
+        const struct oct_merge *merge = &bpe->merges[rank];
+        uint64_t pair = pair_of(merge->left, merge->right);
+        *slot_of(bpe, pair) = (struct oct_merge_slot){pair, (uint32_t)rank, merge->merged};
+    }
 }
 
 static bool begins_with_mark(const struct oct_bpe *bpe, int32_t id) {
@@ -78,16 +85,19 @@ static bool ends_with_mark(const struct oct_bpe *bpe, int32_t id) {
 void oct_bpe_finish(struct oct_bpe *bpe) {
     bpe->whole = oct_alloc(bpe->pieces.size + 1, 1, "the memo of a tokenizer");
     bpe->breaks_before_space = !bpe->byte_level && !bpe->ignore_merges && oct_token_table_find(&bpe->pieces, SPACE_MARK, 3) >= 0;
-    for (size_t i = 0; i < bpe->num_slots && bpe->breaks_before_space; i++) {
-        if (bpe->merges[i].pair == FREE) continue;
-        int32_t left = (int32_t)(bpe->merges[i].pair >> 32), right = (int32_t)(uint32_t)bpe->merges[i].pair;
-        if (begins_with_mark(bpe, right) && !ends_with_mark(bpe, left)) bpe->breaks_before_space = false;
+    for (size_t i = 0; i < bpe->num_merges && bpe->breaks_before_space; i++) {
+        const struct oct_merge *merge = &bpe->merges[i];
+        if (begins_with_mark(bpe, merge->right) && !ends_with_mark(bpe, merge->left)) bpe->breaks_before_space = false;
     }
+    fill_slots(bpe);
+    free(bpe->merges);
+    bpe->merges = NULL;
 }
 
 void oct_bpe_free(struct oct_bpe *bpe) {
     oct_token_table_free(&bpe->pieces);
     free(bpe->merges);
+    free(bpe->slots);
     free(bpe->whole);
     *bpe = (struct oct_bpe){0};
 }
@@ -165,8 +175,8 @@ static void consider(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch,
     const struct oct_bpe_symbol *symbol = &scratch->symbols[at];
     if (symbol->next == NONE) return;
     int32_t right = scratch->symbols[symbol->next].id;
-    const struct oct_merge *merge = &bpe->merges[merge_slot(bpe, pair_of(symbol->id, right))];
-    if (merge->pair == FREE) return;
+    const struct oct_merge_slot *merge = slot_of(bpe, pair_of(symbol->id, right));
+    if (!merge->pair) return;
     heap_push(scratch, (struct oct_bpe_candidate){(uint64_t)merge->rank << 32 | at, symbol->id, right, merge->merged});
 }
 

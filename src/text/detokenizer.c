@@ -159,7 +159,7 @@ void oct_detokenizer_prepare(struct oct_detokenizer *detokenizer, const struct o
             replace_all(detokenizer->replaces[i].pattern, detokenizer->replaces[i].pattern_length, detokenizer->replaces[i].content,
                         detokenizer->replaces[i].content_length, &text, &scratch);
         }
-        oct_token_table_add(&detokenizer->texts, id, text.data, text.length);
+        oct_token_table_set(&detokenizer->texts, id, text.data, text.length);
     }
     oct_buffer_free(&text);
     oct_buffer_free(&scratch);

@@ -25,18 +25,18 @@ struct oct_tokenizer {
     int32_t eos_id;         // -1: none
 };
 
-// The value of a tokenizer.json; `name` stands in messages for the file. BOS and EOS stay unnamed.
-oct_status oct_tokenizer_from_json(const char *name, const json_t *json, struct oct_tokenizer **out, oct_error *err);
+// `length` bytes of a tokenizer.json; `name` stands in messages for the file. BOS and EOS stay unnamed.
+oct_status oct_tokenizer_from_json(const char *name, const char *text, size_t length, struct oct_tokenizer **out, oct_error *err);
 
 struct oct_tokenizer *oct_tokenizer_new(void);
 // `token.content` is copied. Adds its spelling to tokens where the id has none.
 void oct_tokenizer_add_token(struct oct_tokenizer *tokenizer, struct oct_added_token token);
 // Sets bos or eos (`which` is &tokenizer->bos or &tokenizer->eos). NULL: none.
 void oct_tokenizer_set_text(char **which, const char *text, size_t length);
-// Fills bpe.pieces with the model's tokens, which are those in tokens so far. Call before tokens are added and merges given.
+// Call before tokens are added and merges given. Fills bpe.pieces with the model's tokens, which are those in tokens so far.
 void oct_tokenizer_index_model(struct oct_tokenizer *tokenizer);
-// One merge, by the spelling of its halves.
+// The next merge, by the spelling of its halves.
 oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *name, const char *left, size_t left_length,
-                                   const char *right, size_t right_length, uint32_t rank, oct_error *err);
+                                   const char *right, size_t right_length, oct_error *err);
 // Call once everything is set.
 void oct_tokenizer_finish(struct oct_tokenizer *tokenizer);

@@ -28,8 +28,10 @@ static struct oct_tokenizer *byte_level(void) {
                      "<s>", "special", 1, "id", 261, "content", "<tool>", "single_word", 1, "normalized", 1, "special", 0);
     struct oct_tokenizer *tokenizer;
     oct_error err;
-    OCT_CHECK(oct_tokenizer_from_json("byte level", json, &tokenizer, &err) == OCT_OK);
+    char *text = json_dumps(json, 0);
     json_decref(json);
+    OCT_CHECK(oct_tokenizer_from_json("byte level", text, strlen(text), &tokenizer, &err) == OCT_OK);
+    free(text);
     return tokenizer;
 }
 
