@@ -36,6 +36,9 @@ struct oct_bpe_scratch {
     struct oct_bpe_symbol *symbols; // (symbol_capacity)
     struct oct_bpe_candidate *heap; // (heap_capacity)
     size_t symbol_capacity, heap_capacity, heap_count;
+    bool wants_places;
+    struct oct_range *symbol_places; // (symbol_capacity) bytes of the word that a symbol stands for; where places are wanted
+    struct oct_ranges places;        // of each id appended, in its word; where they are wanted
 };
 
 void oct_bpe_init(struct oct_bpe *bpe);
@@ -48,5 +51,6 @@ void oct_bpe_finish(struct oct_bpe *bpe);
 void oct_bpe_free(struct oct_bpe *bpe);
 
 // Appends the ids of one word, `length` bytes of valid UTF-8 (any bytes where byte_level).
+// Where scratch->wants_places is set, a range of the word is appended to scratch->places for each of them.
 void oct_bpe_encode(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t length, struct oct_ids *ids);
 void oct_bpe_scratch_free(struct oct_bpe_scratch *scratch);

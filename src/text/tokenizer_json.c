@@ -217,7 +217,11 @@ static oct_status load_template(const char *name, const json_t *json, struct oct
 static oct_status load_post_processor(const char *name, const json_t *json, int depth, struct oct_tokenizer *tokenizer, oct_error *err) {
     if (!json || json_is_null(json)) return OCT_OK;
     const char *type = json_string_value(json_object_get(json, "type"));
-    if (type && strcmp(type, "ByteLevel") == 0) return OCT_OK; // changes offsets only
+    if (type && strcmp(type, "ByteLevel") == 0) { // changes offsets only
+        tokenizer->trims_offsets = !json_is_false(json_object_get(json, "trim_offsets"));
+        tokenizer->trims_behind_prefix = !json_is_false(json_object_get(json, "add_prefix_space"));
+        return OCT_OK;
+    }
     if (type && strcmp(type, "TemplateProcessing") == 0) return load_template(name, json, tokenizer, err);
     if (!type || strcmp(type, "Sequence") != 0 || depth > 8) {
         return oct_fail(err, OCT_UNSUPPORTED, "%s: post_processor %s is not supported", name, type ? type : "(none)");

@@ -19,6 +19,8 @@ struct oct_tokenizer {
     struct oct_pretokenizer pretokenizer;
     struct oct_bpe bpe;
     struct oct_ids prefix, suffix; // special tokens around a text
+    bool trims_offsets;            // offsets leave out white space at the ends of a token
+    bool trims_behind_prefix;      // ... but not the space that was put before the text
     struct oct_detokenizer detokenizer;
     unsigned char *special; // (tokens.size) 1 for special tokens; owned
     char *bos, *eos;        // NUL-terminated spelling, or NULL; owned

@@ -134,27 +134,102 @@ static void the_default_model_renders_and_encodes_chats_as_the_reference(void **
     oct_text_source_close(&source);
 }
 
+// One of the published tokenizers, where they are; else NULL.
+static struct oct_tokenizer *published_tokenizer(const char *name) {
+    const char *folders = getenv("OCTAVO_TOKENIZERS");
+    if (!folders || !reference_path("text/tokenizers/llama3.json.gz")) {
+        print_message("skipped: %s: OCTAVO_TOKENIZERS names no folder of tokenizers\n", name);
+        return NULL;
+    }
+    char *path = oct_path_join(folders, name);
+    struct oct_tokenizer *tokenizer;
+    oct_error err = {0};
+    if (oct_tokenizer_from_directory(path, &tokenizer, &err) != OCT_OK) fail_msg("%s", err.message);
+    free(path);
+    return tokenizer;
+}
+
+static const char *published_vectors(const char *name) {
+    char relative[64];
+    snprintf(relative, sizeof relative, "text/tokenizers/%s.json.gz", name);
+    return reference_path(relative);
+}
+
 static void published_tokenizers_give_the_reference_ids_and_texts(void **state) {
     (void)state;
     static const char *const names[] = {"llama3", "llama2_real", "llama2_metaspace", "npm_llama2", "smollm2"};
-    const char *folders = getenv("OCTAVO_TOKENIZERS");
-    if (!folders || !reference_path("text/tokenizers/llama3.json.gz")) {
-        print_message("skipped: OCTAVO_TOKENIZERS names no folder of tokenizers\n");
-        skip();
-    }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char vectors_name[64];
-        snprintf(vectors_name, sizeof vectors_name, "text/tokenizers/%s.json.gz", names[i]);
-        char *path = oct_path_join(folders, names[i]);
-        struct oct_tokenizer *tokenizer;
-        oct_error err = {0};
-        if (oct_tokenizer_from_directory(path, &tokenizer, &err) != OCT_OK) fail_msg("%s", err.message);
-        json_t *vectors = golden_json(reference_path(vectors_name));
+        struct oct_tokenizer *tokenizer = published_tokenizer(names[i]);
+        if (!tokenizer) skip();
+        json_t *vectors = golden_json(published_vectors(names[i]));
         assert_int_equal(compare_with_vectors(tokenizer, vectors, true, true), 0);
         json_decref(vectors);
         oct_tokenizer_free(tokenizer);
-        free(path);
     }
+}
+
+// The number of characters in the first `bytes` bytes.
+static json_int_t characters(const char *text, size_t bytes) {
+    json_int_t count = 0;
+    for (size_t i = 0; i < bytes; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return count;
+}
+
+// 1 where the offsets are not the expected ones, which count characters.
+static int offsets_differ(const struct oct_tokenizer *tokenizer, const char *name, const json_t *text, const json_t *expected) {
+    if (!json_is_array(expected)) return 0;
+    struct oct_span span = {.text = json_string_value(text), .length = json_string_length(text)};
+    struct oct_ids ids = {0}, plain = {0};
+    struct oct_ranges offsets = {0};
+    oct_encode_with_offsets(tokenizer, span, OCT_ENCODE_ADD_SPECIAL, &ids, &offsets);
+    oct_encode(tokenizer, span.text, span.length, OCT_ENCODE_ADD_SPECIAL, &plain);
+    assert_int_equal(ids.count, plain.count);
+    assert_int_equal(ids.count, offsets.count);
+    assert_memory_equal(ids.data, plain.data, ids.count * sizeof *ids.data);
+    json_t *found = json_array();
+    for (size_t i = 0; i < offsets.count; i++) {
+        assert_true(offsets.data[i].start <= offsets.data[i].end && offsets.data[i].end <= span.length);
+        json_array_append_new(found, json_integer(characters(span.text, offsets.data[i].start)));
+        json_array_append_new(found, json_integer(characters(span.text, offsets.data[i].end)));
+    }
+    bool same = json_equal(found, expected);
+    if (!same) {
+        char *a = json_dumps(found, JSON_COMPACT), *b = json_dumps(expected, JSON_COMPACT), *c = json_dumps(text, JSON_ENCODE_ANY);
+        print_message("%s: %.200s\n  found    %.200s\n  expected %.200s\n", name, c, a, b);
+        free(a), free(b), free(c);
+    }
+    json_decref(found);
+    free(ids.data);
+    free(plain.data);
+    free(offsets.data);
+    return !same;
+}
+
+static void offsets_are_those_of_the_reference(void **state) {
+    (void)state;
+    json_t *offsets = golden_json(golden_path("text/offsets.json.gz")), *lists, *list;
+    const char *name, *index;
+    size_t i;
+    int failed = 0;
+    json_object_foreach(json_object_get(offsets, "synthetic"), name, lists) {
+        const json_t *cases = json_object_get(json_object_get(synthetic, name), "cases");
+        struct oct_tokenizer *tokenizer = small_tokenizer(name);
+        json_array_foreach(lists, i, list) failed +=
+            offsets_differ(tokenizer, name, json_object_get(json_array_get(cases, i), "text"), list);
+        oct_tokenizer_free(tokenizer);
+    }
+    json_object_foreach(json_object_get(offsets, "published"), name, lists) {
+        struct oct_tokenizer *tokenizer = published_tokenizer(name);
+        json_t *vectors = tokenizer ? golden_json(published_vectors(name)) : NULL;
+        json_object_foreach(lists, index, list) {
+            const json_t *entry = json_array_get(json_object_get(vectors, "cases"), strtoul(index, NULL, 10));
+            if (entry) failed += offsets_differ(tokenizer, name, json_object_get(entry, "text"), list);
+        }
+        json_decref(vectors);
+        oct_tokenizer_free(tokenizer);
+    }
+    json_decref(offsets);
+    assert_int_equal(failed, 0);
 }
 
 // "ab" and "abab" of a vocabulary given as a GGUF file gives it; a space is the symbol U+0120.
@@ -407,6 +482,7 @@ int main(void) {
         cmocka_unit_test(the_default_model_tokenizes_as_the_reference),
         cmocka_unit_test(the_default_model_renders_and_encodes_chats_as_the_reference),
         cmocka_unit_test(published_tokenizers_give_the_reference_ids_and_texts),
+        cmocka_unit_test(offsets_are_those_of_the_reference),
         cmocka_unit_test(a_byte_level_vocabulary_merges_by_rank),
         cmocka_unit_test(a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),
