@@ -36,7 +36,7 @@ void oct_tokenizer_free(struct oct_tokenizer *tokenizer) {
     free(tokenizer->prefix.data);
     free(tokenizer->suffix.data);
     oct_detokenizer_free(&tokenizer->detokenizer);
-    free(tokenizer->special);
+    free(tokenizer->kinds);
     free(tokenizer->bos);
     free(tokenizer->eos);
     free(tokenizer);
@@ -111,10 +111,10 @@ oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *
 void oct_tokenizer_finish(struct oct_tokenizer *tokenizer) {
     struct oct_normal_memory memory[2] = {0};
     struct oct_token_table respelled = {0}; // tokens looked for in normalized text also come out normalized
-    tokenizer->special = oct_alloc(tokenizer->tokens.size + 1, 1, "special tokens");
+    tokenizer->kinds = oct_alloc(tokenizer->tokens.size + 1, 1, "special tokens");
     for (size_t i = 0; i < tokenizer->num_added; i++) {
         const struct oct_added_token *token = &tokenizer->added[i];
-        if (token->special) tokenizer->special[token->id] = 1;
+        tokenizer->kinds[token->id] = token->special ? OCT_TOKEN_SPECIAL : OCT_TOKEN_ADDED;
         if (!token->normalized) {
             oct_token_trie_add(&tokenizer->raw_tokens, token->content, token->length, (int32_t)i);
             continue;
@@ -143,8 +143,12 @@ int32_t oct_tokenizer_token_id(const struct oct_tokenizer *tokenizer, const char
     return oct_token_table_find(&tokenizer->tokens, token, length);
 }
 
+static enum oct_token_kind kind_of(const struct oct_tokenizer *tokenizer, int32_t id) {
+    return id >= 0 && (size_t)id < tokenizer->tokens.size ? tokenizer->kinds[id] : OCT_TOKEN_ORDINARY;
+}
+
 bool oct_tokenizer_is_special(const struct oct_tokenizer *tokenizer, int32_t id) {
-    return id >= 0 && (size_t)id < tokenizer->tokens.size && tokenizer->special[id];
+    return kind_of(tokenizer, id) == OCT_TOKEN_SPECIAL;
 }
 
 const char *oct_tokenizer_bos(const struct oct_tokenizer *tokenizer) {
@@ -319,20 +323,35 @@ void oct_encode(const struct oct_tokenizer *tokenizer, const char *text, size_t 
     oct_encode_marked(tokenizer, (struct oct_span){.text = text, .length = length}, flags, ids);
 }
 
-void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special_tokens,
-                struct oct_buffer *text) {
-    struct oct_decode_stream stream = {.skip_special_tokens = skip_special_tokens};
-    for (size_t i = 0; i < count; i++) {
-        if (skip_special_tokens && oct_tokenizer_is_special(tokenizer, ids[i])) continue;
-        oct_detokenizer_push(&tokenizer->detokenizer, &stream, ids[i], true, text);
+static void push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, bool whole_runs,
+                 struct oct_buffer *text) {
+    enum oct_token_kind kind = kind_of(tokenizer, id);
+    if (stream->skip_special_tokens && kind == OCT_TOKEN_SPECIAL) return;
+    bool raw = stream->last_was_added && kind != OCT_TOKEN_ORDINARY && stream->join_special_tokens && !stream->skip_special_tokens;
+    stream->last_was_added = kind != OCT_TOKEN_ORDINARY;
+    if (!raw) {
+        oct_detokenizer_push(&tokenizer->detokenizer, stream, id, whole_runs, text);
+        return;
     }
+    size_t length;
+    const char *spelling = oct_token_table_text(&tokenizer->tokens, id, &length);
+    oct_detokenizer_flush(&tokenizer->detokenizer, stream, text);
+    oct_buffer_append(text, spelling, length);
+    stream->started = true;
+}
+
+void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, int flags, struct oct_buffer *text) {
+    struct oct_decode_stream stream = {
+        .skip_special_tokens = flags & OCT_DECODE_SKIP_SPECIAL,
+        .join_special_tokens = flags & OCT_DECODE_JOIN_SPECIAL,
+    };
+    for (size_t i = 0; i < count; i++) push(tokenizer, &stream, ids[i], true, text);
     oct_detokenizer_flush(&tokenizer->detokenizer, &stream, text);
     oct_decode_stream_free(&stream);
 }
 
 void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text) {
-    if (stream->skip_special_tokens && oct_tokenizer_is_special(tokenizer, id)) return;
-    oct_detokenizer_push(&tokenizer->detokenizer, stream, id, false, text);
+    push(tokenizer, stream, id, false, text);
 }
 
 void oct_decode_stream_flush(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, struct oct_buffer *text) {

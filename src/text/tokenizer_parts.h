@@ -8,6 +8,8 @@
 #include "text/pretokenizer.h"
 #include "text/tokenizer.h"
 
+enum oct_token_kind { OCT_TOKEN_ORDINARY, OCT_TOKEN_ADDED, OCT_TOKEN_SPECIAL }; // special ones are added ones too
+
 // Text flows through the parts in this order (spec tokenizers, 2).
 struct oct_tokenizer {
     struct oct_token_table tokens; // spelling of every id, added tokens too
@@ -22,7 +24,7 @@ struct oct_tokenizer {
     bool trims_offsets;            // offsets leave out white space at the ends of a token
     bool trims_behind_prefix;      // ... but not the space that was put before the text
     struct oct_detokenizer detokenizer;
-    unsigned char *special; // (tokens.size) 1 for special tokens; owned
+    unsigned char *kinds; // (tokens.size) enum oct_token_kind; owned
     char *bos, *eos;        // NUL-terminated spelling, or NULL; owned
     int32_t eos_id;         // -1: none
 };

@@ -67,7 +67,7 @@ static struct oct_tokenizer *sentencepiece(void) {
 static void check(const struct oct_tokenizer *tokenizer, const struct oct_ids *ids, const char *expected, size_t length) {
     struct oct_buffer whole = {0}, joined = {0};
     struct oct_decode_stream stream = {0};
-    oct_decode(tokenizer, ids->data, ids->count, false, &whole);
+    oct_decode(tokenizer, ids->data, ids->count, 0, &whole);
     for (size_t i = 0; i < ids->count; i++) {
         oct_decode_stream_push(tokenizer, &stream, ids->data[i], &joined);
         OCT_CHECK(oct_utf8_valid(joined.data ? joined.data : "", joined.length));

@@ -12,7 +12,7 @@ static void use(const struct oct_tokenizer *tokenizer) {
     struct oct_decode_stream stream = {0};
     oct_encode(tokenizer, text, sizeof text - 1, OCT_ENCODE_ADD_SPECIAL, &ids);
     oct_encode(tokenizer, text, sizeof text - 1, OCT_ENCODE_PLAIN, &ids);
-    oct_decode(tokenizer, ids.data, ids.count, true, &out);
+    oct_decode(tokenizer, ids.data, ids.count, OCT_DECODE_SKIP_SPECIAL, &out);
     for (size_t i = 0; i < ids.count; i++) oct_decode_stream_push(tokenizer, &stream, ids.data[i], &out);
     oct_decode_stream_flush(tokenizer, &stream, &out);
     oct_decode_stream_free(&stream);

@@ -299,7 +299,7 @@ static void a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes(v
     ids_equal(tokenizer, "aba", 0, 3, (int32_t[]){4, 5, 8}); // "ba" has the better score
     ids_equal(tokenizer, "ab", OCT_ENCODE_ADD_SPECIAL, 2, (int32_t[]){1, 9});
     ids_equal(tokenizer, "\xC3\xA9zz", 0, 4, (int32_t[]){4, 2, 3, 0}); // unknown characters fuse
-    oct_decode(tokenizer, (int32_t[]){1, 9, 2, 3}, 4, true, &text);
+    oct_decode(tokenizer, (int32_t[]){1, 9, 2, 3}, 4, OCT_DECODE_SKIP_SPECIAL, &text);
     assert_string_equal(text.data, "ab\xC3\xA9");
     oct_buffer_free(&text);
     oct_tokenizer_free(tokenizer);
@@ -385,9 +385,56 @@ static void a_normalized_added_token_comes_out_normalized(void **state) {
     assert_non_null(tokenizer);
     struct oct_buffer text = {0};
     ids_equal(tokenizer, "X<t>x<T><u><U>", 0, 5, (int32_t[]){0, 1, 0, 1, 2}); // "<u>" has no symbols
-    oct_decode(tokenizer, (int32_t[]){0, 1, 2}, 3, false, &text);
+    oct_decode(tokenizer, (int32_t[]){0, 1, 2}, 3, 0, &text);
     assert_string_equal(text.data, "x<t><U>");
     oct_buffer_free(&text);
+    oct_tokenizer_free(tokenizer);
+}
+
+// Texts of these ids, whole and streamed.
+static void decodes_as(const struct oct_tokenizer *tokenizer, size_t count, const int32_t *ids, int flags, const char *expected) {
+    struct oct_buffer whole = {0}, streamed = {0};
+    struct oct_decode_stream stream = {
+        .skip_special_tokens = flags & OCT_DECODE_SKIP_SPECIAL,
+        .join_special_tokens = flags & OCT_DECODE_JOIN_SPECIAL,
+    };
+    oct_decode(tokenizer, ids, count, flags, &whole);
+    for (size_t i = 0; i < count; i++) oct_decode_stream_push(tokenizer, &stream, ids[i], &streamed);
+    oct_decode_stream_flush(tokenizer, &stream, &streamed);
+    assert_string_equal(whole.data, expected);
+    assert_string_equal(streamed.data, expected);
+    oct_decode_stream_free(&stream);
+    oct_buffer_free(&whole);
+    oct_buffer_free(&streamed);
+}
+
+static void added_tokens_in_a_row_can_be_joined(void **state) {
+    (void)state;
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer =
+        from_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"x\":0},\"merges\":[]},"
+                  "\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true},{\"id\":2,\"content\":\"<tool>\"}]}",
+                  &err);
+    assert_non_null(tokenizer);
+    static const int32_t ids[] = {1, 1, 2, 0, 2, 0, 1, 0};
+    decodes_as(tokenizer, 8, ids, 0, "<s> <s> <tool> x <tool> x <s> x");
+    decodes_as(tokenizer, 8, ids, OCT_DECODE_JOIN_SPECIAL, "<s><s><tool> x <tool> x <s> x");
+    decodes_as(tokenizer, 8, ids, OCT_DECODE_SKIP_SPECIAL, "<tool> x <tool> x x");
+    decodes_as(tokenizer, 8, ids, OCT_DECODE_SKIP_SPECIAL | OCT_DECODE_JOIN_SPECIAL, "<tool> x <tool> x x");
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 2}, OCT_DECODE_SKIP_SPECIAL | OCT_DECODE_JOIN_SPECIAL, "<tool>");
+    oct_tokenizer_free(tokenizer);
+}
+
+static void a_joined_token_is_given_as_it_is_spelled(void **state) {
+    (void)state;
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer =
+        from_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"x\":0},\"merges\":[]},\"decoder\":{\"type\":\"ByteLevel\"},"
+                  "\"added_tokens\":[{\"id\":1,\"content\":\"\\u00f5\"}]}",
+                  &err);
+    assert_non_null(tokenizer);
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 0}, 0, "\xEF\xBF\xBD\xEF\xBF\xBDx"); // a byte that is no character
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 0}, OCT_DECODE_JOIN_SPECIAL, "\xEF\xBF\xBD\xC3\xB5x");
     oct_tokenizer_free(tokenizer);
 }
 
@@ -436,7 +483,7 @@ static void a_word_of_a_megabyte_takes_no_quadratic_time(void **state) {
         struct oct_ids ids = {0};
         struct oct_buffer back = {0};
         oct_encode(tokenizer, text, length, 0, &ids);
-        oct_decode(tokenizer, ids.data, ids.count, false, &back);
+        oct_decode(tokenizer, ids.data, ids.count, 0, &back);
         assert_int_equal(back.length, length);
         assert_memory_equal(back.data, text, length);
         free(ids.data);
@@ -489,6 +536,8 @@ int main(void) {
         cmocka_unit_test(an_unsupported_part_is_named),
         cmocka_unit_test(special_names_are_read_beside_the_tokenizer),
         cmocka_unit_test(a_normalized_added_token_comes_out_normalized),
+        cmocka_unit_test(added_tokens_in_a_row_can_be_joined),
+        cmocka_unit_test(a_joined_token_is_given_as_it_is_spelled),
         cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
         cmocka_unit_test(marked_text_never_spells_a_special_token),
         cmocka_unit_test(a_word_of_a_megabyte_takes_no_quadratic_time),
