@@ -137,32 +137,47 @@ static void replace_all(const char *pattern, size_t pattern_length, const char *
     *scratch = other;
 }
 
-void oct_detokenizer_prepare(struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
-                             const struct oct_token_table *respelled) {
+// What a token adds to a text goes into *text. Hostile replacements must not make gigabytes of a vocabulary: false.
+static bool prepare_text(const struct oct_detokenizer *detokenizer, const char *token, size_t length, struct oct_buffer *text,
+                         struct oct_buffer *scratch) {
+    text->length = 0;
+    oct_buffer_append(text, token, length);
+    if (detokenizer->kind == OCT_DETOKENIZE_BYTES) {
+        size_t bytes = oct_bytes_of_token(token, length, text->data);
+        if (bytes == SIZE_MAX) {
+            memcpy(text->data, token, length);
+        } else {
+            text->length = bytes;
+        }
+    }
+    for (size_t i = 0; i < detokenizer->num_replaces; i++) {
+        size_t pattern_length = detokenizer->replaces[i].pattern_length, content_length = detokenizer->replaces[i].content_length;
+        if (text->length / pattern_length * content_length > OCT_MAX_TOKEN_TEXT) return false;
+        replace_all(detokenizer->replaces[i].pattern, pattern_length, detokenizer->replaces[i].content, content_length, text, scratch);
+    }
+    return text->length < OCT_MAX_TOKEN_TEXT - detokenizer->texts.text_length;
+}
+
+oct_status oct_detokenizer_prepare(const char *name, struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
+                                   const struct oct_token_table *respelled, oct_error *err) {
     struct oct_buffer text = {0}, scratch = {0};
-    for (int32_t id = 0; (size_t)id < tokens->size; id++) {
+    oct_status status = OCT_OK;
+    oct_token_table_reserve(&detokenizer->texts, tokens->size, tokens->text_length);
+    for (int32_t id = 0; status == OCT_OK && (size_t)id < tokens->size; id++) {
         size_t length;
         const char *token = oct_token_table_text(respelled, id, &length);
         if (!token) token = oct_token_table_text(tokens, id, &length);
         if (!token) continue;
-        text.length = 0;
-        oct_buffer_append(&text, token, length);
-        if (detokenizer->kind == OCT_DETOKENIZE_BYTES) {
-            size_t bytes = oct_bytes_of_token(token, length, text.data);
-            if (bytes == SIZE_MAX) {
-                memcpy(text.data, token, length);
-            } else {
-                text.length = bytes;
-            }
+        if (prepare_text(detokenizer, token, length, &text, &scratch)) {
+            oct_token_table_set(&detokenizer->texts, id, text.data, text.length);
+        } else {
+            status = oct_fail(err, OCT_UNSUPPORTED, "%s: decoder: texts of tokens of together at most %u bytes expected", name,
+                              OCT_MAX_TOKEN_TEXT);
         }
-        for (size_t i = 0; i < detokenizer->num_replaces; i++) {
-            replace_all(detokenizer->replaces[i].pattern, detokenizer->replaces[i].pattern_length, detokenizer->replaces[i].content,
-                        detokenizer->replaces[i].content_length, &text, &scratch);
-        }
-        oct_token_table_set(&detokenizer->texts, id, text.data, text.length);
     }
     oct_buffer_free(&text);
     oct_buffer_free(&scratch);
+    return status;
 }
 
 void oct_detokenizer_free(struct oct_detokenizer *detokenizer) {

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
-#define MAX_STEPS 64
+#define MAX_STEPS  64
+#define MAX_GROWTH 64 // a normalizer that makes gigabytes of a prompt is an attack
 
 static struct oct_normalizer_step *add_step(struct oct_normalizer *normalizer, enum oct_normalizer_kind kind) {
     normalizer->steps = oct_resize(normalizer->steps, normalizer->count + 1, sizeof *normalizer->steps, "a normalizer");
@@ -44,6 +45,11 @@ static oct_status load_replace(const char *name, const json_t *json, struct oct_
         return oct_fail(err, OCT_CORRUPT, "%s: normalizer Replace: a pattern {\"String\"} or {\"Regex\"} and a string content expected",
                         name);
     }
+    size_t matched = literal && json_string_length(literal) ? json_string_length(literal) : 1;
+    size_t growth = (json_string_length(content) + matched - 1) / matched;
+    out->growth = (out->growth ? out->growth : 1) * (growth ? growth : 1);
+    if (growth > MAX_GROWTH || out->growth > MAX_GROWTH)
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: normalizer Replace: a text may become at most %d times as long", name, MAX_GROWTH);
     struct oct_pattern *compiled;
     OCT_TRY(oct_pattern_compile(name, json_string_value(source), json_string_length(source), literal != NULL, &compiled, err));
     struct oct_normalizer_step *step = add_step(out, OCT_NORMALIZE_REPLACE);

@@ -26,6 +26,7 @@ struct oct_normalizer_step {
 struct oct_normalizer {
     struct oct_normalizer_step *steps; // (count) in order; owned
     size_t count;
+    size_t growth; // bytes that REPLACE steps can make of one, at most; 0: there are none
 };
 
 // `json` is the value of "normalizer", or NULL. `name` stands in messages for the file.

@@ -108,7 +108,7 @@ oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *
     return OCT_OK;
 }
 
-void oct_tokenizer_finish(struct oct_tokenizer *tokenizer) {
+oct_status oct_tokenizer_finish(const char *name, struct oct_tokenizer *tokenizer, oct_error *err) {
     struct oct_normal_memory memory[2] = {0};
     struct oct_token_table respelled = {0}; // tokens looked for in normalized text also come out normalized
     tokenizer->kinds = oct_alloc(tokenizer->tokens.size + 1, 1, "special tokens");
@@ -127,8 +127,9 @@ void oct_tokenizer_finish(struct oct_tokenizer *tokenizer) {
     }
     for (size_t i = 0; i < 2; i++) oct_normal_memory_free(&memory[i]);
     oct_bpe_finish(&tokenizer->bpe);
-    oct_detokenizer_prepare(&tokenizer->detokenizer, &tokenizer->tokens, &respelled);
+    oct_status status = oct_detokenizer_prepare(name, &tokenizer->detokenizer, &tokenizer->tokens, &respelled, err);
     oct_token_table_free(&respelled);
+    return status;
 }
 
 size_t oct_tokenizer_vocab_size(const struct oct_tokenizer *tokenizer) {

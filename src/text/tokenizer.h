@@ -80,12 +80,12 @@ void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_
 struct oct_decode_stream {
     bool skip_special_tokens;
     bool join_special_tokens; // OCT_DECODE_JOIN_SPECIAL
-    struct oct_buffer held; // bytes that do not make a whole character yet
-    bool broken;            // held can not become valid
-    bool first_done;        // a token was pushed
-    bool started;           // something was given out
-    int stripped;           // leading characters dropped so far
-    bool last_was_added;    // the last token was an added one
+    struct oct_buffer held;   // bytes that do not make a whole character yet
+    bool broken;              // held can not become valid
+    bool first_done;          // a token was pushed
+    bool started;             // something was given out
+    int stripped;             // leading characters dropped so far
+    bool last_was_added;      // the last token was an added one
 };
 void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text);
 void oct_decode_stream_flush(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, struct oct_buffer *text);

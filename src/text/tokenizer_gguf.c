@@ -54,7 +54,6 @@ static void add_special_tokens(struct oct_tokenizer *tokenizer, const struct oct
                                                .length = vocabulary->lengths[id],
                                                .id = (int32_t)id,
                                                .special = type != USER_DEFINED,
-                                               .normalized = type == USER_DEFINED,
                                            });
     }
 }
@@ -161,8 +160,7 @@ static oct_status load(const char *name, const struct oct_vocabulary *vocabulary
     if (bos >= 0) oct_tokenizer_set_text(&tokenizer->bos, vocabulary->tokens[bos], vocabulary->lengths[bos]);
     if (eos >= 0) oct_tokenizer_set_text(&tokenizer->eos, vocabulary->tokens[eos], vocabulary->lengths[eos]);
     tokenizer->eos_id = eos;
-    oct_tokenizer_finish(tokenizer);
-    return OCT_OK;
+    return oct_tokenizer_finish(name, tokenizer, err);
 }
 
 oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out,

@@ -12,6 +12,7 @@
 
 #define MAX_TOKENIZER_BYTES (256u << 20)
 #define MAX_CONFIG_BYTES    (16u << 20)
+#define MAX_ADDED_BYTES     (4 << 20) // of added tokens, each byte of which becomes a node of a tree
 #define MERGE_BATCH         16
 #define TOKEN_ID            "a token id from 0 to %d"
 
@@ -149,6 +150,9 @@ static oct_status load_model(const struct document *document, const json_t *mode
         if (json_string_length(json_object_get(model, affixes[i])))
             return oct_fail(err, OCT_UNSUPPORTED, "%s: model.%s is not supported", name, affixes[i]);
     }
+    const json_t *dropout = json_object_get(model, "dropout");
+    if (json_is_number(dropout) && json_number_value(dropout) != 0) // would make encoding random
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: model.dropout is not supported", name);
     struct oct_bpe *bpe = &tokenizer->bpe;
     if (!document->vocabulary.at) {
         return oct_fail(err, OCT_CORRUPT, "%s: model.vocab: an object expected, %s found", name,
@@ -172,11 +176,15 @@ static oct_status load_model(const struct document *document, const json_t *mode
 }
 
 static oct_status load_added_tokens(const char *name, const json_t *json, struct oct_tokenizer *tokenizer, oct_error *err) {
-    size_t i;
+    size_t i, bytes = 0;
     json_t *entry;
     json_array_foreach(json_object_get(json, "added_tokens"), i, entry) {
         const json_t *content = json_object_get(entry, "content");
         if (!json_is_string(content)) return oct_fail(err, OCT_CORRUPT, "%s: added_tokens[%zu]: a string \"content\" expected", name, i);
+        bytes += json_string_length(content);
+        if (bytes > MAX_ADDED_BYTES) {
+            return oct_fail(err, OCT_UNSUPPORTED, "%s: added_tokens: together at most %d bytes expected", name, MAX_ADDED_BYTES);
+        }
         struct oct_added_token token = {
             .content = (char *)json_string_value(content),
             .length = json_string_length(content),
@@ -197,6 +205,10 @@ static oct_status load_template(const char *name, const json_t *json, struct oct
     size_t i, k;
     json_t *part, *id;
     struct oct_ids *ids = &tokenizer->prefix;
+    if (!json_is_array(json_object_get(json, "single"))) {
+        return oct_fail(err, OCT_CORRUPT, "%s: post_processor TemplateProcessing: an array \"single\" expected, %s found", name,
+                        oct_json_kind(json_object_get(json, "single")));
+    }
     json_array_foreach(json_object_get(json, "single"), i, part) {
         if (json_object_get(part, "Sequence")) {
             ids = &tokenizer->suffix;
@@ -351,7 +363,8 @@ static oct_status load(struct document *document, struct oct_tokenizer *tokenize
     OCT_TRY(parse_rest(document, err));
     merges = document->merges;
     if (merges.at < document->vocabulary.at) OCT_TRY(load_merges(document, &merges, tokenizer, err));
-    return load_parts(document, tokenizer, err);
+    OCT_TRY(load_parts(document, tokenizer, err));
+    return oct_tokenizer_finish(document->name, tokenizer, err);
 }
 
 oct_status oct_tokenizer_from_json(const char *name, const char *text, size_t length, struct oct_tokenizer **out, oct_error *err) {
@@ -359,9 +372,7 @@ oct_status oct_tokenizer_from_json(const char *name, const char *text, size_t le
     struct oct_tokenizer *tokenizer = oct_tokenizer_new();
     oct_status status = load(&document, tokenizer, err);
     json_decref(document.rest);
-    if (status == OCT_OK) {
-        oct_tokenizer_finish(tokenizer);
-    } else {
+    if (status != OCT_OK) {
         oct_tokenizer_free(tokenizer);
         tokenizer = NULL;
     }

@@ -42,5 +42,5 @@ void oct_tokenizer_index_model(struct oct_tokenizer *tokenizer);
 // The next merge, by the spelling of its halves.
 oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *name, const char *left, size_t left_length,
                                    const char *right, size_t right_length, oct_error *err);
-// Call once everything is set.
-void oct_tokenizer_finish(struct oct_tokenizer *tokenizer);
+// Call once everything is set; `name` stands in messages for the file.
+oct_status oct_tokenizer_finish(const char *name, struct oct_tokenizer *tokenizer, oct_error *err);

@@ -351,6 +351,22 @@ static void an_unsupported_part_is_named(void **state) {
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}}", "token id"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"b\"]]}}", "merge 0"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[1]}}", "merges[0]"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", "model.vocab: an object expected, array found"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "id 0 is given to two tokens"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", "id 1 is given to a token that has an id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"vocab\":{\"b\":1},\"merges\":[]}}", "model.vocab is given twice"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"w\"}}", "end_of_word_suffix"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":"
+         "\"$A\"}}",
+         "array \"single\" expected, string found"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,},\"merges\":[]}}", "line 1, column 39"},
+        {"{\"model\":{\"type\":\"BPE\",\n\"vocab\":{\"a\":0},\"merges\":[],\n}}", "line 3, column 1"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\" 1]}}", "not valid JSON"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":"
+         "\"a\"},"
+         "\"content\":\"--------------------------------------------------------------------------------\"}}",
+         "64 times as long"},
         {"[]", "BPE"},
         {"{", "not valid JSON"},
     };
@@ -359,6 +375,37 @@ static void an_unsupported_part_is_named(void **state) {
         assert_null(from_text(cases[i].json, &err));
         if (!strstr(err.message, cases[i].named)) fail_msg("%s does not name %s", err.message, cases[i].named);
     }
+}
+
+static void the_order_of_keys_and_their_spelling_do_not_matter(void **state) {
+    (void)state;
+    static const char *const forms[] = {
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"\\n\":3},\"merges\":[\"a b\"]}}",
+        "{\"mod\\u0065l\": {\"merges\" : [ [\"a\", \"\\u0062\"] ] , \"voc\\u0061b\" :{\"ab\":2 , \"\\u000a\":3,\"b\":1,\"\\u0061\":0 }, "
+        "\"type\":\"BPE\"}}\n",
+    };
+    for (size_t i = 0; i < 2; i++) {
+        oct_error err = {0};
+        struct oct_tokenizer *tokenizer = from_text(forms[i], &err);
+        if (!tokenizer) fail_msg("%s", err.message);
+        ids_equal(tokenizer, "abb\n", 0, 3, (int32_t[]){2, 1, 3});
+        oct_tokenizer_free(tokenizer);
+    }
+}
+
+// 64 kilobytes for each letter of a token of 20,000: more than a gigabyte.
+static void a_decoder_that_would_fill_memory_is_an_error(void **state) {
+    (void)state;
+    struct oct_buffer text = {0};
+    oct_error err = {0};
+    oct_buffer_puts(&text, "{\"decoder\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"");
+    for (int i = 0; i < 1 << 16; i++) oct_buffer_puts(&text, "b");
+    oct_buffer_puts(&text, "\"},\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{\"");
+    for (int i = 0; i < 20000; i++) oct_buffer_puts(&text, "a");
+    oct_buffer_puts(&text, "\":0}}}");
+    assert_null(from_text(text.data, &err));
+    assert_non_null(strstr(err.message, "decoder"));
+    oct_buffer_free(&text);
 }
 
 static void special_names_are_read_beside_the_tokenizer(void **state) {
@@ -534,6 +581,8 @@ int main(void) {
         cmocka_unit_test(a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),
         cmocka_unit_test(an_unsupported_part_is_named),
+        cmocka_unit_test(the_order_of_keys_and_their_spelling_do_not_matter),
+        cmocka_unit_test(a_decoder_that_would_fill_memory_is_an_error),
         cmocka_unit_test(special_names_are_read_beside_the_tokenizer),
         cmocka_unit_test(a_normalized_added_token_comes_out_normalized),
         cmocka_unit_test(added_tokens_in_a_row_can_be_joined),
