@@ -11,7 +11,7 @@ BUILD_NAME := $(if $(SANITIZE),$(BUILD) with sanitizers,$(BUILD))
 TEST_FLAGS := $(if $(SANITIZE),--timeout-multiplier 4)
 
 .NOTPARALLEL:
-.PHONY: all test model demo bench-quality clean format check-format help prepare prepare-test
+.PHONY: all test model tokenizers demo bench-quality clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -29,7 +29,7 @@ build/build.ninja build-asan/build.ninja: | prepare
 build-clang/build.ninja: | prepare-test
 	@tools/step.sh build-clang-setup "configuring build-clang" env CC=clang meson setup build-clang -Dbuildtype=debug
 
-test: prepare-test model $(BUILD)/build.ninja build-clang/build.ninja
+test: prepare-test tokenizers $(BUILD)/build.ninja build-clang/build.ninja
 	@tools/step.sh $(BUILD)-all "building $(BUILD_NAME) and the tests" ninja -C $(BUILD) -j$(JOBS)
 	@tools/step.sh build-clang "building with clang" ninja -C build-clang -j$(JOBS)
 	@echo "==> testing ..."
@@ -39,6 +39,9 @@ test: prepare-test model $(BUILD)/build.ninja build-clang/build.ninja
 
 model: prepare
 	@PYTHON=$(PYTHON) tools/fetch_model.sh
+
+tokenizers: model
+	@PYTHON=$(PYTHON) tools/fetch_tokenizers.sh
 
 demo: all model
 	@tools/setup.sh demo

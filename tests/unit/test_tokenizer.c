@@ -71,13 +71,30 @@ static void every_feature_gives_the_reference_ids_and_texts(void **state) {
     assert_int_equal(failed, 0);
 }
 
-static struct oct_text_source open_default_model(void) {
+static json_t *published_vectors(const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, "text/tokenizers/%s.json.gz", name);
+    return golden_json(golden_path(path));
+}
+
+// All vectors of a published tokenizer.
+static void compare_with_published(const char *name, const struct oct_tokenizer *tokenizer, bool with_special) {
+    json_t *vectors = published_vectors(name);
+    assert_int_equal(json_array_size(json_object_get(vectors, "cases")), 984);
+    assert_int_equal(json_array_size(json_object_get(vectors, "streams")), 40);
+    assert_int_equal(json_array_size(json_object_get(vectors, "random_ids")), 30);
+    int failed = compare_with_vectors(tokenizer, vectors, true, with_special);
+    if (failed) fail_msg("%s: %d comparisons failed", name, failed);
+    json_decref(vectors);
+}
+
+// The tokenizer is NULL where path is.
+static struct oct_text_source open_text(const char *path) {
     struct oct_text_source source = {0};
     struct oct_checkpoint *checkpoint;
     oct_error err = {0};
-    const char *path = default_model_path();
     if (!path) return source;
-    assert_int_equal(oct_checkpoint_open(path, &checkpoint, &err), OCT_OK);
+    if (oct_checkpoint_open(path, &checkpoint, &err) != OCT_OK) fail_msg("%s", err.message);
     if (oct_text_source_open(checkpoint, path, NULL, &source, &err) != OCT_OK) fail_msg("%s", err.message);
     oct_checkpoint_close(checkpoint);
     return source;
@@ -85,17 +102,9 @@ static struct oct_text_source open_default_model(void) {
 
 static void the_default_model_tokenizes_as_the_reference(void **state) {
     (void)state;
-    struct oct_text_source source = open_default_model();
+    struct oct_text_source source = open_text(default_model_path());
     if (!source.tokenizer) skip();
-    json_t *vectors = golden_json(golden_path("text/smollm2.json.gz"));
-    assert_int_equal(compare_with_vectors(source.tokenizer, vectors, true, true), 0);
-    json_decref(vectors);
-    const char *all = reference_path("text/tokenizers/smollm2.json.gz");
-    if (all) {
-        vectors = golden_json(all);
-        assert_int_equal(compare_with_vectors(source.tokenizer, vectors, true, true), 0);
-        json_decref(vectors);
-    }
+    compare_with_published("smollm2", source.tokenizer, true);
     assert_string_equal(oct_tokenizer_bos(source.tokenizer), "<|im_start|>");
     assert_string_equal(oct_tokenizer_eos(source.tokenizer), "<|im_end|>");
     assert_int_equal(oct_tokenizer_eos_id(source.tokenizer), 2);
@@ -105,7 +114,7 @@ static void the_default_model_tokenizes_as_the_reference(void **state) {
 
 static void the_default_model_renders_and_encodes_chats_as_the_reference(void **state) {
     (void)state;
-    struct oct_text_source source = open_default_model();
+    struct oct_text_source source = open_text(default_model_path());
     if (!source.tokenizer) skip();
     json_t *vectors = golden_json(golden_path("text/smollm2_chats.json")), *chat, *entry;
     size_t i;
@@ -136,23 +145,12 @@ static void the_default_model_renders_and_encodes_chats_as_the_reference(void **
 
 // One of the published tokenizers, where they are; else NULL.
 static struct oct_tokenizer *published_tokenizer(const char *name) {
-    const char *folders = getenv("OCTAVO_TOKENIZERS");
-    if (!folders || !reference_path("text/tokenizers/llama3.json.gz")) {
-        print_message("skipped: %s: OCTAVO_TOKENIZERS names no folder of tokenizers\n", name);
-        return NULL;
-    }
-    char *path = oct_path_join(folders, name);
+    const char *path = published_tokenizer_path(name);
     struct oct_tokenizer *tokenizer;
     oct_error err = {0};
+    if (!path) return NULL;
     if (oct_tokenizer_from_directory(path, &tokenizer, &err) != OCT_OK) fail_msg("%s", err.message);
-    free(path);
     return tokenizer;
-}
-
-static const char *published_vectors(const char *name) {
-    char relative[64];
-    snprintf(relative, sizeof relative, "text/tokenizers/%s.json.gz", name);
-    return reference_path(relative);
 }
 
 static void published_tokenizers_give_the_reference_ids_and_texts(void **state) {
@@ -161,10 +159,28 @@ static void published_tokenizers_give_the_reference_ids_and_texts(void **state) 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct oct_tokenizer *tokenizer = published_tokenizer(names[i]);
         if (!tokenizer) skip();
-        json_t *vectors = golden_json(published_vectors(names[i]));
-        assert_int_equal(compare_with_vectors(tokenizer, vectors, true, true), 0);
-        json_decref(vectors);
+        compare_with_published(names[i], tokenizer, true);
         oct_tokenizer_free(tokenizer);
+    }
+}
+
+// The scores and merges of a GGUF file say the same as the merges of tokenizer.json; but this tokenizer.json of Llama 3 adds no BOS.
+static void the_same_vocabularies_in_gguf_give_the_same_ids(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *file;
+        int32_t bos;
+    } cases[] = {{"llama3", "llama3/vocabulary.gguf", 128000}, {"llama2_real", "llama2_real/vocabulary.gguf", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct oct_text_source source = open_text(published_tokenizer_path(cases[i].file));
+        if (!source.tokenizer) skip();
+        compare_with_published(cases[i].name, source.tokenizer, i > 0);
+        struct oct_ids ids = {0};
+        oct_encode(source.tokenizer, "", 0, OCT_ENCODE_ADD_SPECIAL, &ids);
+        assert_int_equal(ids.count, 1);
+        assert_int_equal(ids.data[0], cases[i].bos);
+        free(ids.data);
+        oct_text_source_close(&source);
     }
 }
 
@@ -220,10 +236,12 @@ static void offsets_are_those_of_the_reference(void **state) {
     }
     json_object_foreach(json_object_get(offsets, "published"), name, lists) {
         struct oct_tokenizer *tokenizer = published_tokenizer(name);
-        json_t *vectors = tokenizer ? golden_json(published_vectors(name)) : NULL;
+        if (!tokenizer) skip();
+        json_t *vectors = published_vectors(name);
         json_object_foreach(lists, index, list) {
             const json_t *entry = json_array_get(json_object_get(vectors, "cases"), strtoul(index, NULL, 10));
-            if (entry) failed += offsets_differ(tokenizer, name, json_object_get(entry, "text"), list);
+            assert_non_null(entry);
+            failed += offsets_differ(tokenizer, name, json_object_get(entry, "text"), list);
         }
         json_decref(vectors);
         oct_tokenizer_free(tokenizer);
@@ -577,6 +595,7 @@ int main(void) {
         cmocka_unit_test(the_default_model_renders_and_encodes_chats_as_the_reference),
         cmocka_unit_test(published_tokenizers_give_the_reference_ids_and_texts),
         cmocka_unit_test(offsets_are_those_of_the_reference),
+        cmocka_unit_test(the_same_vocabularies_in_gguf_give_the_same_ids),
         cmocka_unit_test(a_byte_level_vocabulary_merges_by_rank),
         cmocka_unit_test(a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),

@@ -89,7 +89,7 @@ static inline int streams_whole(const struct oct_tokenizer *tokenizer, const jso
 }
 
 // The number of comparisons that failed; each is printed. A key that a case lacks has the value of the one that it would repeat: ids_sp and
-// ids_plain are ids, dec_skip is dec. plain: the vectors tell what plain encoding gives. with_special: ids_sp is compared too.
+// ids_plain are ids, dec is text, dec_skip is dec. plain: the vectors tell what plain encoding gives. with_special: ids_sp is compared too.
 static inline int compare_with_vectors(const struct oct_tokenizer *tokenizer, const json_t *vectors, bool plain, bool with_special) {
     int failed = 0;
     size_t i;
@@ -99,6 +99,7 @@ static inline int compare_with_vectors(const struct oct_tokenizer *tokenizer, co
                      *ids_sp = json_object_get(entry, "ids_sp");
         const json_t *ids_plain = json_object_get(entry, "ids_plain"), *dec = json_object_get(entry, "dec");
         const json_t *dec_skip = json_object_get(entry, "dec_skip"), *dec_sp = json_object_get(entry, "dec_sp");
+        if (!dec) dec = text;
         failed += encodes_to(tokenizer, text, 0, ids, "ids");
         if (with_special) failed += encodes_to(tokenizer, text, OCT_ENCODE_ADD_SPECIAL, ids_sp ? ids_sp : ids, "ids_sp");
         if (plain) failed += encodes_to(tokenizer, text, OCT_ENCODE_PLAIN, ids_plain ? ids_plain : ids, "ids_plain");
