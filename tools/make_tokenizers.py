@@ -49,7 +49,7 @@ def read_gguf_metadata(path):
 
 
 def write_gguf(path, metadata, embedding_shape):
-    """A GGUF file with an embedding of zeros, in F16, and nothing else. metadata: key -> (type, value), or (ARRAY, element type, values)."""
+    """A GGUF file with an embedding of zeros and nothing else. metadata: key -> (type, value), or (ARRAY, element type, values)."""
 
     def encoded(kind, value):
         if kind == STRING:
