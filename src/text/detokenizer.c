@@ -9,6 +9,8 @@
 
 #define SPACE_MARK "\xE2\x96\x81" // U+2581
 
+enum { MAX_GROWTH = 64 }; // of a token's text by the replacements of a file
+
 // Bytes that are printable in Latin-1 stand for themselves; the 68 others, in ascending order, for U+0100, U+0101, ...
 int oct_byte_of_symbol(uint32_t code) {
     if ((code >= 0x21 && code <= 0x7E) || (code >= 0xA1 && code <= 0xAC) || (code >= 0xAE && code <= 0xFF)) return (int)code;
@@ -73,13 +75,20 @@ static oct_status load_part(const char *name, const json_t *json, bool *fused, s
 
 static oct_status load_sequence(const char *name, const json_t *json, struct oct_detokenizer *out, oct_error *err) {
     bool fused = false;
-    size_t i;
+    size_t i, growth = 1;
     json_t *part;
     const json_t *parts = json_object_get(json, "decoders");
     if (json_array_size(parts) == 1) return oct_detokenizer_load(name, json_array_get(parts, 0), out, err);
     out->kind = OCT_DETOKENIZE_SEQUENCE;
     json_array_foreach(parts, i, part) {
         OCT_TRY(load_part(name, part, &fused, out, err));
+    }
+    for (size_t k = 0; k < out->num_replaces; k++) {
+        size_t length = out->replaces[k].content_length;
+        if (length > MAX_GROWTH / growth)
+            return oct_fail(err, OCT_UNSUPPORTED, "%s: decoder: its replacements could make a text more than %d times as long", name,
+                            MAX_GROWTH);
+        if (length) growth *= length;
     }
     return OCT_OK;
 }

@@ -88,6 +88,9 @@ static oct_status load_step(const char *name, const json_t *json, int depth, str
     if (strcmp(type, "Prepend") == 0) {
         const json_t *text = json_object_get(json, "prepend");
         if (!json_is_string(text)) return oct_fail(err, OCT_CORRUPT, "%s: normalizer Prepend: a string \"prepend\" expected", name);
+        if (json_string_length(text) > MAX_GROWTH) { // it stands before each piece between added tokens
+            return oct_fail(err, OCT_UNSUPPORTED, "%s: normalizer Prepend: at most %d bytes are supported", name, MAX_GROWTH);
+        }
         oct_normalizer_add_prepend(out, json_string_value(text));
         return OCT_OK;
     }

@@ -172,23 +172,38 @@ static void sixty_four_megabytes_of_brackets_or_digits_are_an_error(void **state
     free(text);
 }
 
-static void a_vocabulary_of_a_million_tokens_loads_in_seconds(void **state) {
-    (void)state;
-    enum { COUNT = 1000000 };
-    struct oct_buffer text = {0};
-    oct_buffer_puts(&text, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1");
-    for (int i = 2; i < COUNT; i++) oct_buffer_printf(&text, ",\"token %d\":%d", i, i);
-    oct_buffer_puts(&text, "},\"merges\":[]},\"added_tokens\":[{\"id\":0,\"content\":\"a\"}");
-    for (int i = 2; i < COUNT; i += 10) oct_buffer_printf(&text, ",{\"id\":%d,\"content\":\"renamed %d\"}", i, i);
-    oct_buffer_puts(&text, "]}");
+static void seconds_are_enough_for(const struct oct_buffer *text, size_t vocab_size) {
     oct_error err = {0};
     clock_t start = clock();
-    struct oct_tokenizer *tokenizer = load(text.data, text.length, &err);
+    struct oct_tokenizer *tokenizer = load(text->data, text->length, &err);
+    double seconds = seconds_since(start);
     if (!tokenizer) fail_msg("%s", err.message);
-    if (seconds_since(start) > 30) fail_msg("%.1f s", seconds_since(start));
-    assert_int_equal(oct_tokenizer_vocab_size(tokenizer), COUNT);
-    assert_int_equal(oct_tokenizer_token_id(tokenizer, "renamed 12", 10), 12);
+    if (seconds > 20) fail_msg("%.1f s", seconds);
+    assert_int_equal(oct_tokenizer_vocab_size(tokenizer), vocab_size);
     oct_tokenizer_free(tokenizer);
+}
+
+static void a_vocabulary_of_a_million_tokens_loads_in_seconds(void **state) {
+    (void)state;
+    struct oct_buffer text = {0};
+    oct_buffer_puts(&text, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1");
+    for (int i = 2; i < 1000000; i++) oct_buffer_printf(&text, ",\"token %d\":%d", i, i);
+    oct_buffer_puts(&text, "},\"merges\":[]}}");
+    seconds_are_enough_for(&text, 1000000);
+    oct_buffer_free(&text);
+}
+
+// Normalized, these names change, and each id is named twice.
+static void many_added_tokens_of_the_same_ids_load_in_seconds(void **state) {
+    (void)state;
+    enum { COUNT = 40000 };
+    struct oct_buffer text = {0};
+    oct_buffer_puts(&text, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Lowercase\"},"
+                           "\"added_tokens\":[{\"id\":0,\"content\":\"a\"}");
+    for (int i = 0; i < 2 * COUNT; i++)
+        oct_buffer_printf(&text, ",{\"id\":%d,\"content\":\"<T%d>\",\"normalized\":true}", i % COUNT + 1, i);
+    oct_buffer_puts(&text, "]}");
+    seconds_are_enough_for(&text, COUNT + 1);
     oct_buffer_free(&text);
 }
 
@@ -264,15 +279,41 @@ static void sequences_within_sequences_end_somewhere(void **state) {
     }
 }
 
-static void of_a_key_given_twice_the_last_counts(void **state) {
+static void a_token_given_two_ids_is_an_error(void **state) {
     (void)state;
-    static const char text[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":5,\"b\":1},\"vocab\":{\"a\":3},\"merges\":[]}}";
-    oct_error err = {0};
-    struct oct_tokenizer *tokenizer = load(text, strlen(text), &err);
-    assert_non_null(tokenizer);
-    assert_int_equal(oct_tokenizer_token_id(tokenizer, "a", 1), 3);
-    assert_int_equal(oct_tokenizer_token_id(tokenizer, "b", 1), -1);
-    oct_tokenizer_free(tokenizer);
+    static const char *const files[] = {
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":5,\"b\":1},\"merges\":[]}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"\\u0061\":1},\"merges\":[]}}", // the same text, spelled in another way
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        oct_error err = {0};
+        assert_null(load(files[i], strlen(files[i]), &err));
+        assert_non_null(strstr(err.message, "id 1 is given to a token that has an id"));
+    }
+}
+
+// One byte of a prompt, or of an added token, would become gigabytes.
+static void parts_that_multiply_text_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *key, *list, *step;
+    } cases[] = {
+        {"normalizer", "normalizers", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\".\"},\"content\":\"aaaa\"}"},
+        {"normalizer", "normalizers",
+         "{\"type\":\"Prepend\",\"prepend\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}"},
+        {"decoder", "decoders", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaaaaaaaaa\"}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct oct_buffer text = {0};
+        oct_error err = {0};
+        oct_buffer_printf(&text, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"%s\":{\"type\":\"Sequence\",\"%s\":[",
+                          cases[i].key, cases[i].list);
+        for (int k = 0; k < 8; k++) oct_buffer_printf(&text, "%s%s", k ? "," : "", cases[i].step);
+        oct_buffer_puts(&text, "]}}");
+        if (load(text.data, text.length, &err)) fail_msg("the %s was taken", cases[i].key);
+        assert_non_null(strstr(err.message, cases[i].key));
+        oct_buffer_free(&text);
+    }
 }
 
 static void a_pattern_that_backtracks_without_end_is_given_up(void **state) {
@@ -302,10 +343,12 @@ int main(void) {
         cmocka_unit_test(a_file_larger_than_the_limit_is_refused_unread),
         cmocka_unit_test(sixty_four_megabytes_of_brackets_or_digits_are_an_error),
         cmocka_unit_test(a_vocabulary_of_a_million_tokens_loads_in_seconds),
+        cmocka_unit_test(many_added_tokens_of_the_same_ids_load_in_seconds),
         cmocka_unit_test(ids_that_cannot_be_are_an_error),
         cmocka_unit_test(parts_that_lead_nowhere_or_to_themselves_are_an_error),
         cmocka_unit_test(sequences_within_sequences_end_somewhere),
-        cmocka_unit_test(of_a_key_given_twice_the_last_counts),
+        cmocka_unit_test(a_token_given_two_ids_is_an_error),
+        cmocka_unit_test(parts_that_multiply_text_are_refused),
         cmocka_unit_test(a_pattern_that_backtracks_without_end_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
