@@ -22,9 +22,9 @@ def run(tmp_path):
     return run
 
 
-def test_a_crash_names_the_input_and_how_to_see_it_again(run, tmp_path):
+def test_a_crash_is_a_failure_that_names_the_input_and_how_to_see_it_again(run, tmp_path):
     result = run('echo "SUMMARY: bad" >&2\necho "artifact; Test unit written to /somewhere/encode-crash-1" >&2\nexit 77\n')
-    assert result.returncode == 77 and "SUMMARY: bad" in result.stdout
+    assert result.returncode == 1 and "SUMMARY: bad" in result.stdout
     assert "The input that did it: /somewhere/encode-crash-1" in result.stdout
     assert f"To see it again: {tmp_path}/fuzz_encode /somewhere/encode-crash-1" in result.stdout
 
