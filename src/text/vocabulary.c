@@ -108,7 +108,7 @@ void oct_token_table_set(struct oct_token_table *table, int32_t id, const char *
     OCT_CHECK(id >= 0 && id <= OCT_MAX_TOKEN_ID && length < OCT_MAX_TOKEN_TEXT - table->text_length);
     if ((size_t)id >= table->capacity) grow_places(table, (size_t)id + 1 > 2 * table->capacity ? (size_t)id + 1 : 2 * table->capacity);
     for (; table->size <= (size_t)id; table->size++) table->places[table->size].length = ABSENT;
-    if (length > table->text_capacity - table->text_length) grow_text(table, 2 * table->text_capacity + length + 256);
+    if (!table->text || length > table->text_capacity - table->text_length) grow_text(table, 2 * table->text_capacity + length + 256);
     if (length) memcpy(table->text + table->text_length, text, length);
     table->places[id] = (struct oct_token_place){(uint32_t)table->text_length, (uint32_t)length};
     table->text_length += length;

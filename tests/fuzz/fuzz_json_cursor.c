@@ -57,10 +57,8 @@ static bool within_reach(const json_t *value, int depth) {
     json_t *member;
     if (json_is_object(value) || json_is_array(value)) {
         if (depth >= MAX_DEPTH) return false;
-        json_array_foreach(value, i, member)
-            if (!within_reach(member, depth + 1)) return false;
-        json_object_foreach((json_t *)value, key, member)
-            if (!within_reach(member, depth + 1)) return false;
+        json_array_foreach(value, i, member) if (!within_reach(member, depth + 1)) return false;
+        json_object_foreach((json_t *)value, key, member) if (!within_reach(member, depth + 1)) return false;
         return true;
     }
     json_int_t limit = 1000000000000000000;
