@@ -10,8 +10,12 @@ SETUP_FLAGS := $(if $(SANITIZE),-Db_sanitize=address$(comma)undefined -Dbuildtyp
 BUILD_NAME := $(if $(SANITIZE),$(BUILD) with sanitizers,$(BUILD))
 TEST_FLAGS := $(if $(SANITIZE),--timeout-multiplier 4)
 
+# Seconds that each fuzz target of the text layer runs; the others run a third of it.
+FUZZ_SECONDS ?= 30
+export FUZZ_SECONDS
+
 .NOTPARALLEL:
-.PHONY: all test model demo bench-quality clean format check-format help prepare prepare-test
+.PHONY: all test fuzz fuzzers model tokenizers demo bench-quality clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -29,16 +33,32 @@ build/build.ninja build-asan/build.ninja: | prepare
 build-clang/build.ninja: | prepare-test
 	@tools/step.sh build-clang-setup "configuring build-clang" env CC=clang meson setup build-clang -Dbuildtype=debug
 
-test: prepare-test model $(BUILD)/build.ninja build-clang/build.ninja
+build-fuzz/build.ninja: | prepare-test
+	@tools/step.sh build-fuzz-setup "configuring build-fuzz" env CC=clang \
+	  meson setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized
+
+fuzzers: prepare-test build-fuzz/build.ninja
+	@tools/step.sh build-fuzz "building the fuzz targets" ninja -C build-fuzz -j$(JOBS) fuzzers
+
+FUZZ = meson test -C build-fuzz --no-rebuild --suite fuzz --num-processes $(JOBS) </dev/null
+
+fuzz: fuzzers
+	@$(FUZZ); status=$$?; $(PYTHON) tools/test_summary.py build-fuzz && exit $$status
+
+test: prepare-test tokenizers $(BUILD)/build.ninja build-clang/build.ninja $(if $(SANITIZE),fuzzers)
 	@tools/step.sh $(BUILD)-all "building $(BUILD_NAME) and the tests" ninja -C $(BUILD) -j$(JOBS)
 	@tools/step.sh build-clang "building with clang" ninja -C build-clang -j$(JOBS)
 	@echo "==> testing ..."
 	@rm -f $(BUILD)/meson-logs/testlog* $(BUILD)/meson-logs/*.pytest.xml
 	@meson test -C $(BUILD) --no-rebuild --num-processes $(JOBS) $(TEST_FLAGS) </dev/null; status=$$?; \
-	  $(PYTHON) tools/test_summary.py $(BUILD) && exit $$status
+	  $(if $(SANITIZE),$(FUZZ) || status=1;) \
+	  $(PYTHON) tools/test_summary.py $(BUILD) $(if $(SANITIZE),build-fuzz) && exit $$status
 
 model: prepare
 	@PYTHON=$(PYTHON) tools/fetch_model.sh
+
+tokenizers: model
+	@PYTHON=$(PYTHON) tools/fetch_tokenizers.sh
 
 demo: all model
 	@tools/setup.sh demo
@@ -56,15 +76,17 @@ check-format:
 
 # The Python environment and the HTTP parser in .deps, and the model in the user's cache, stay.
 clean:
-	@rm -rf build build-asan build-clang
+	@rm -rf build build-asan build-clang build-fuzz
 
 help:
 	@echo "make                  build the program: build/octavo"
 	@echo "make test             build and run all tests"
-	@echo "make test SANITIZE=1  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan"
+	@echo "make test SANITIZE=1  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan, and make fuzz"
+	@echo "make fuzz             run the fuzz targets of every parser, in build-fuzz; FUZZ_SECONDS=N makes a long run (default: 30)"
 	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"
 	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
 	@echo "make bench-quality    measure what each kind of quantization costs (hours; QUICK=1: a sample), into docs/quality.md"
 	@echo "make format           format the C files; make check-format only checks them"
 	@echo "make clean            remove what was built"
+	@echo "make tokenizers       fetch the published tokenizers that tests compare with (22 MB), into the user's cache"
 	@echo "Variables: JOBS=N (processes that build and test; default: all cores)"

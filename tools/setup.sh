@@ -54,7 +54,7 @@ create_venv() {
 install_requirements() {
     cmp -s tests/requirements.txt .deps/venv/requirements.installed && return 0
     tools/step.sh pip "installing Python test packages" \
-        .deps/venv/bin/python3 -m pip install --disable-pip-version-check --requirement tests/requirements.txt
+        .deps/venv/bin/python3 -m pip install --disable-pip-version-check --no-deps --requirement tests/requirements.txt
     cp tests/requirements.txt .deps/venv/requirements.installed
 }
 

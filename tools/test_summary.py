@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts the tests of the last `meson test`: tools/test_summary.py [--failed-step] [BUILD_FOLDER].
+"""Counts the tests of the last `meson test`: tools/test_summary.py [--failed-step] [BUILD_FOLDER...].
 
 Meson counts programs and hides what they print; this counts the tests inside them. It reads build/meson-logs: testlog.json has each
 program's output (cmocka's lines in TAP form), and a pytest program leaves its results beside it in NAME.pytest.xml. It prints the
@@ -93,30 +93,31 @@ def print_failure(program, failed):
 def main():
     parser = argparse.ArgumentParser(description="Counts the tests of the last meson test.")
     parser.add_argument("--failed-step", action="store_true", help="something besides the tests failed")
-    parser.add_argument("build", nargs="?", type=Path, default=Path("build"))
+    parser.add_argument("builds", nargs="*", type=Path, default=[Path("build")])
     arguments = parser.parse_args()
-    logs = arguments.build / "meson-logs"
-    log = logs / "testlog.json"
 
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     skipped = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
-        program = json.loads(line)
-        results = program_results(program, logs)
-        for result in results:
-            counts[result.outcome] += 1
-            if result.outcome == "skipped":
-                skipped.append(f"    skipped: {program['name']}: {result.name}" + (f": {result.note}" if result.note else ""))
-        failed = [result for result in results if result.outcome == "failed"]
-        if failed:
-            print_failure(program, failed)
+    incomplete = arguments.failed_step
+    for build in arguments.builds:
+        logs = build / "meson-logs"
+        log = logs / "testlog.json"
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        if not lines:
+            print(f"no test ran ({log} is missing or empty)")
+            incomplete = True
+        for program in map(json.loads, lines):
+            results = program_results(program, logs)
+            for result in results:
+                counts[result.outcome] += 1
+                if result.outcome == "skipped":
+                    skipped.append(f"    skipped: {program['name']}: {result.name}" + (f": {result.note}" if result.note else ""))
+            failed = [result for result in results if result.outcome == "failed"]
+            if failed:
+                print_failure(program, failed)
     if skipped:
         print("\n" + "\n".join(skipped))
-
-    ran = sum(counts.values())
-    if not ran:
-        print(f"no test ran ({log} is missing or empty)")
-    if (arguments.failed_step or not ran) and not counts["failed"]:
+    if incomplete and not counts["failed"]:
         counts["failed"] = 1
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] else 0

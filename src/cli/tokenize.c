@@ -9,7 +9,7 @@
 
 struct tokenize_options {
     const char *model, *text, *file;
-    bool ids, pieces, add_special_tokens, special;
+    bool ids, pieces, offsets, add_special_tokens, special;
 };
 
 #define FIELD(name) offsetof(struct tokenize_options, name)
@@ -24,6 +24,11 @@ static const struct oct_flag flags[] = {
      .help = "read the text from this file; - is standard input"},
     {.name = "ids", .type = OCT_FLAG_BOOL, .offset = FIELD(ids), .help = "print the ids alone, as a JSON array"},
     {.name = "pieces", .type = OCT_FLAG_BOOL, .offset = FIELD(pieces), .help = "print the text of each token alone, as a JSON array"},
+    {.name = "offsets",
+     .type = OCT_FLAG_BOOL,
+     .offset = FIELD(offsets),
+     .help =
+         "print where each token is in the text, start and end in bytes, as a JSON array of pairs; with --ids and --pieces, as a column"},
     {.name = "add-special-tokens",
      .type = OCT_FLAG_BOOL,
      .offset = FIELD(add_special_tokens),
@@ -67,9 +72,18 @@ static void print_pieces(const struct oct_tokenizer *tokenizer, const struct oct
     print_json(array);
 }
 
-static void print_table(const struct oct_tokenizer *tokenizer, const struct oct_ids *ids) {
+static void print_offsets(const struct oct_ranges *offsets) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < offsets->count; i++)
+        json_array_append_new(array, json_pack("[II]", (json_int_t)offsets->data[i].start, (json_int_t)offsets->data[i].end));
+    print_json(array);
+}
+
+// offsets: NULL or one for each id.
+static void print_table(const struct oct_tokenizer *tokenizer, const struct oct_ids *ids, const struct oct_range *offsets) {
     for (size_t i = 0; i < ids->count; i++) {
         printf("%7d  ", (int)ids->data[i]);
+        if (offsets) printf("%7zu %7zu  ", offsets[i].start, offsets[i].end);
         print_json(piece_of(tokenizer, ids->data[i]));
     }
 }
@@ -79,14 +93,23 @@ static oct_status tokenize(const struct tokenize_options *options, struct oct_se
     OCT_TRY(oct_session_open_files(options->model, NULL, session, err));
     int how = (options->add_special_tokens ? OCT_ENCODE_ADD_SPECIAL : 0) | (options->special ? 0 : OCT_ENCODE_PLAIN);
     struct oct_ids ids = {0};
-    oct_encode(session->text.tokenizer, text->data ? text->data : "", text->length, how, &ids);
-    if (options->ids && !options->pieces)
-        print_ids(&ids);
-    else if (options->pieces && !options->ids)
-        print_pieces(session->text.tokenizer, &ids);
+    struct oct_ranges offsets = {0};
+    struct oct_span span = {.text = text->data ? text->data : "", .length = text->length};
+    if (options->offsets)
+        oct_encode_with_offsets(session->text.tokenizer, span, how, &ids, &offsets);
     else
-        print_table(session->text.tokenizer, &ids);
+        oct_encode(session->text.tokenizer, span.text, span.length, how, &ids);
+    int asked = options->ids + options->pieces + options->offsets;
+    if (asked == 1 && options->ids)
+        print_ids(&ids);
+    else if (asked == 1 && options->pieces)
+        print_pieces(session->text.tokenizer, &ids);
+    else if (asked == 1)
+        print_offsets(&offsets);
+    else
+        print_table(session->text.tokenizer, &ids, options->offsets ? offsets.data : NULL);
     free(ids.data);
+    free(offsets.data);
     return OCT_OK;
 }
 
@@ -106,7 +129,7 @@ const struct oct_command oct_command_tokenize = {
     .positional = "MODEL",
     .positional_offset = FIELD(model),
     .summary = "show what the tokenizer makes of a text",
-    .details = "A line a token: its id and its text. With --ids or --pieces, one JSON array.",
+    .details = "A line a token: its id and its text. With --ids, --pieces or --offsets alone, one JSON array.",
     .options_size = sizeof(struct tokenize_options),
     .groups = {{"Options", flags, 0}},
     .run = run,

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FREE       UINT64_MAX
 #define SPACE_MARK "\xE2\x96\x81" // U+2581
 
 struct oct_bpe_symbol {
@@ -40,27 +39,35 @@ void oct_bpe_index_pieces(struct oct_bpe *bpe) {
 }
 
 static uint64_t pair_of(int32_t left, int32_t right) {
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    return ((uint64_t)(uint32_t)left + 1) << 32 | (uint32_t)right;
 }
 
-static size_t merge_slot(const struct oct_bpe *bpe, uint64_t pair) {
+// The slot of a pair, or the free one where it belongs.
+static struct oct_merge_slot *slot_of(const struct oct_bpe *bpe, uint64_t pair) {
     uint64_t hash = pair * 0x9E3779B97F4A7C15u;
-    size_t mask = bpe->num_slots - 1, slot = (size_t)(hash ^ hash >> 32) & mask;
-    while (bpe->merges[slot].pair != FREE && bpe->merges[slot].pair != pair) slot = (slot + 1) & mask;
-    return slot;
+    size_t mask = bpe->num_slots - 1, at = (size_t)(hash ^ hash >> 32) & mask;
+    while (bpe->slots[at].pair && bpe->slots[at].pair != pair) at = (at + 1) & mask;
+    return &bpe->slots[at];
 }
 
-void oct_bpe_reserve_merges(struct oct_bpe *bpe, size_t count) {
-    OCT_CHECK(!bpe->merges);
+void oct_bpe_add_merge(struct oct_bpe *bpe, struct oct_merge merge) {
+    if (bpe->num_merges == bpe->merge_capacity) {
+        bpe->merge_capacity = 2 * bpe->merge_capacity + 1024;
+        bpe->merges = oct_resize(bpe->merges, bpe->merge_capacity, sizeof *bpe->merges, "the merges of a tokenizer");
+    }
+    bpe->merges[bpe->num_merges++] = merge;
+}
+
+static void fill_slots(struct oct_bpe *bpe) {
+    if (!bpe->num_merges) return;
     bpe->num_slots = 16;
-    while (bpe->num_slots < 2 * count) bpe->num_slots *= 2;
-    bpe->merges = oct_alloc(bpe->num_slots, sizeof *bpe->merges, "the merges of a tokenizer");
-    for (size_t i = 0; i < bpe->num_slots; i++) bpe->merges[i].pair = FREE;
-}
-
-void oct_bpe_add_merge(struct oct_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t merged) {
-    struct oct_merge *merge = &bpe->merges[merge_slot(bpe, pair_of(left, right))];
-    *merge = (struct oct_merge){pair_of(left, right), rank, merged};
+    while (2 * bpe->num_slots < 3 * bpe->num_merges) bpe->num_slots *= 2;
+    bpe->slots = oct_alloc(bpe->num_slots, sizeof *bpe->slots, "the merges of a tokenizer");
+    for (size_t rank = 0; rank < bpe->num_merges; rank++) {
+        const struct oct_merge *merge = &bpe->merges[rank];
+        uint64_t pair = pair_of(merge->left, merge->right);
+        *slot_of(bpe, pair) = (struct oct_merge_slot){pair, (uint32_t)rank, merge->merged};
+    }
 }
 
 static bool begins_with_mark(const struct oct_bpe *bpe, int32_t id) {
@@ -78,16 +85,19 @@ static bool ends_with_mark(const struct oct_bpe *bpe, int32_t id) {
 void oct_bpe_finish(struct oct_bpe *bpe) {
     bpe->whole = oct_alloc(bpe->pieces.size + 1, 1, "the memo of a tokenizer");
     bpe->breaks_before_space = !bpe->byte_level && !bpe->ignore_merges && oct_token_table_find(&bpe->pieces, SPACE_MARK, 3) >= 0;
-    for (size_t i = 0; i < bpe->num_slots && bpe->breaks_before_space; i++) {
-        if (bpe->merges[i].pair == FREE) continue;
-        int32_t left = (int32_t)(bpe->merges[i].pair >> 32), right = (int32_t)(uint32_t)bpe->merges[i].pair;
-        if (begins_with_mark(bpe, right) && !ends_with_mark(bpe, left)) bpe->breaks_before_space = false;
+    for (size_t i = 0; i < bpe->num_merges && bpe->breaks_before_space; i++) {
+        const struct oct_merge *merge = &bpe->merges[i];
+        if (begins_with_mark(bpe, merge->right) && !ends_with_mark(bpe, merge->left)) bpe->breaks_before_space = false;
     }
+    fill_slots(bpe);
+    free(bpe->merges);
+    bpe->merges = NULL;
 }
 
 void oct_bpe_free(struct oct_bpe *bpe) {
     oct_token_table_free(&bpe->pieces);
     free(bpe->merges);
+    free(bpe->slots);
     free(bpe->whole);
     *bpe = (struct oct_bpe){0};
 }
@@ -95,20 +105,36 @@ void oct_bpe_free(struct oct_bpe *bpe) {
 void oct_bpe_scratch_free(struct oct_bpe_scratch *scratch) {
     free(scratch->symbols);
     free(scratch->heap);
+    free(scratch->symbol_places);
+    free(scratch->places.data);
     *scratch = (struct oct_bpe_scratch){0};
 }
 
-static bool fall_back_to_bytes(const struct oct_bpe *bpe, const char *text, size_t length, struct oct_bpe_symbol *symbols, size_t *count) {
-    for (size_t i = 0; i < length; i++) {
-        if (bpe->fallback[(unsigned char)text[i]] < 0) return false;
+// The initial symbols of a word as they are found.
+struct symbol_list {
+    struct oct_bpe_symbol *data;
+    struct oct_range *places; // NULL: nobody asks
+    size_t count;
+};
+
+static inline void add_symbol(struct symbol_list *list, int32_t id, size_t start, size_t end) {
+    if (list->places) list->places[list->count] = (struct oct_range){start, end};
+    list->data[list->count++].id = id;
+}
+
+static bool fall_back_to_bytes(const struct oct_bpe *bpe, const char *word, size_t start, size_t end, struct symbol_list *list) {
+    for (size_t i = start; i < end; i++) {
+        if (bpe->fallback[(unsigned char)word[i]] < 0) return false;
     }
-    for (size_t i = 0; i < length; i++) symbols[(*count)++].id = bpe->fallback[(unsigned char)text[i]];
+    for (size_t i = start; i < end; i++) add_symbol(list, bpe->fallback[(unsigned char)word[i]], i, i + 1);
     return true;
 }
 
 // Writes the initial symbols of a word, at most one a byte; returns how many.
-static size_t initial_symbols(const struct oct_bpe *bpe, const char *word, size_t length, struct oct_bpe_symbol *symbols) {
-    size_t count = 0, n;
+static size_t initial_symbols(const struct oct_bpe *bpe, const char *word, size_t length, struct oct_bpe_symbol *symbols,
+                              struct oct_range *places) {
+    struct symbol_list list = {symbols, places, 0};
+    size_t n, unknown = 0, unknown_end = 0;
     bool pending = false; // an unknown id waits for what follows: with fuse_unknown a run of them becomes one
     for (size_t i = 0; i < length; i += n) {
         unsigned char byte = (unsigned char)word[i];
@@ -117,22 +143,24 @@ static size_t initial_symbols(const struct oct_bpe *bpe, const char *word, size_
         n = bpe->byte_level ? 1 : oct_utf8_next(word + i, &code);
         if (n > 1) id = oct_token_table_find(&bpe->pieces, word + i, n);
         if (id >= 0) {
-            if (pending) symbols[count++].id = bpe->unknown;
+            if (pending) add_symbol(&list, bpe->unknown, unknown, unknown_end);
             pending = false;
-            symbols[count++].id = id;
+            add_symbol(&list, id, i, i + n);
             continue;
         }
-        if (bpe->byte_fallback && fall_back_to_bytes(bpe, word + i, n, symbols, &count)) continue;
+        if (bpe->byte_fallback && fall_back_to_bytes(bpe, word, i, i + n, &list)) continue;
         if (bpe->unknown < 0) continue;
-        if (pending && !bpe->fuse_unknown) symbols[count++].id = bpe->unknown;
+        if (pending && !bpe->fuse_unknown) add_symbol(&list, bpe->unknown, unknown, unknown_end);
+        if (!pending || !bpe->fuse_unknown) unknown = i;
+        unknown_end = i + n;
         pending = true;
     }
-    if (pending) symbols[count++].id = bpe->unknown;
-    for (size_t i = 0; i < count; i++) {
+    if (pending) add_symbol(&list, bpe->unknown, unknown, unknown_end);
+    for (size_t i = 0; i < list.count; i++) {
         symbols[i].prev = i ? (uint32_t)i - 1 : NONE;
-        symbols[i].next = i + 1 < count ? (uint32_t)i + 1 : NONE;
+        symbols[i].next = i + 1 < list.count ? (uint32_t)i + 1 : NONE;
     }
-    return count;
+    return list.count;
 }
 
 static void heap_push(struct oct_bpe_scratch *scratch, struct oct_bpe_candidate candidate) {
@@ -165,19 +193,36 @@ static void consider(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch,
     const struct oct_bpe_symbol *symbol = &scratch->symbols[at];
     if (symbol->next == NONE) return;
     int32_t right = scratch->symbols[symbol->next].id;
-    const struct oct_merge *merge = &bpe->merges[merge_slot(bpe, pair_of(symbol->id, right))];
-    if (merge->pair == FREE) return;
+    const struct oct_merge_slot *merge = slot_of(bpe, pair_of(symbol->id, right));
+    if (!merge->pair) return;
     heap_push(scratch, (struct oct_bpe_candidate){(uint64_t)merge->rank << 32 | at, symbol->id, right, merge->merged});
 }
 
-static void merge_word(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t length, struct oct_ids *ids) {
+// A token stands for what the initial symbols from its own to the next token's stand for. The word begins at `start`.
+static void add_places(struct oct_bpe_scratch *scratch, size_t count, size_t start) {
+    const struct oct_bpe_symbol *symbols = scratch->symbols;
+    for (uint32_t at = 0; at != NONE; at = symbols[at].next) {
+        size_t next = symbols[at].next == NONE ? count : symbols[at].next;
+        struct oct_range place = {start + scratch->symbol_places[at].start, start + scratch->symbol_places[next - 1].end};
+        oct_ranges_append(&scratch->places, place, 1);
+    }
+}
+
+// Appends the ids of bytes [start, start + length) of the word.
+static void merge_word(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t start, size_t length,
+                       struct oct_ids *ids) {
+    word += start;
     OCT_CHECK(length < NONE);
     if (length > scratch->symbol_capacity) {
         scratch->symbol_capacity = length > 2 * scratch->symbol_capacity ? length : 2 * scratch->symbol_capacity;
         scratch->symbols = oct_resize(scratch->symbols, scratch->symbol_capacity, sizeof *scratch->symbols, "the symbols of a word");
+        if (scratch->wants_places) {
+            scratch->symbol_places =
+                oct_resize(scratch->symbol_places, scratch->symbol_capacity, sizeof *scratch->symbol_places, "the symbols of a word");
+        }
     }
     struct oct_bpe_symbol *symbols = scratch->symbols;
-    size_t count = initial_symbols(bpe, word, length, symbols);
+    size_t count = initial_symbols(bpe, word, length, symbols, scratch->symbol_places);
     if (!count) return;
     scratch->heap_count = 0;
     for (size_t i = 0; i + 1 < count && bpe->num_slots; i++) consider(bpe, scratch, (uint32_t)i);
@@ -193,31 +238,30 @@ static void merge_word(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratc
         if (symbols[at].prev != NONE) consider(bpe, scratch, symbols[at].prev);
     }
     for (uint32_t at = 0; at != NONE; at = symbols[at].next) oct_ids_append(ids, symbols[at].id);
+    if (scratch->wants_places) add_places(scratch, count, start);
 }
 
-static void encode_part(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t length, struct oct_ids *ids) {
-    int32_t piece = oct_token_table_find(&bpe->pieces, word, length);
+static void encode_part(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t start, size_t end,
+                        struct oct_ids *ids) {
+    int32_t piece = oct_token_table_find(&bpe->pieces, word + start, end - start);
     if (piece >= 0 && (bpe->ignore_merges || atomic_load_explicit(&bpe->whole[piece], memory_order_relaxed))) {
         oct_ids_append(ids, piece);
+        if (scratch->wants_places) oct_ranges_append(&scratch->places, (struct oct_range){start, end}, 1);
         return;
     }
     size_t before = ids->count;
-    merge_word(bpe, scratch, word, length, ids);
+    merge_word(bpe, scratch, word, start, end - start, ids);
     if (piece >= 0 && ids->count == before + 1 && ids->data[before] == piece) {
         atomic_store_explicit(&bpe->whole[piece], 1, memory_order_relaxed);
     }
 }
 
 void oct_bpe_encode(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch, const char *word, size_t length, struct oct_ids *ids) {
-    if (!bpe->breaks_before_space) {
-        encode_part(bpe, scratch, word, length, ids);
-        return;
-    }
     size_t start = 0;
-    for (size_t i = 1; i + 3 <= length; i++) {
+    for (size_t i = 1; bpe->breaks_before_space && i + 3 <= length; i++) {
         if (memcmp(word + i, SPACE_MARK, 3) != 0 || (i >= start + 3 && memcmp(word + i - 3, SPACE_MARK, 3) == 0)) continue;
-        encode_part(bpe, scratch, word + start, i - start, ids);
+        encode_part(bpe, scratch, word, start, i, ids);
         start = i;
     }
-    if (start < length) encode_part(bpe, scratch, word + start, length - start, ids);
+    if (start < length) encode_part(bpe, scratch, word, start, length, ids);
 }

@@ -9,6 +9,8 @@
 
 #define SPACE_MARK "\xE2\x96\x81" // U+2581
 
+enum { MAX_GROWTH = 64 }; // of a token's text by the replacements of a file
+
 // Bytes that are printable in Latin-1 stand for themselves; the 68 others, in ascending order, for U+0100, U+0101, ...
 int oct_byte_of_symbol(uint32_t code) {
     if ((code >= 0x21 && code <= 0x7E) || (code >= 0xA1 && code <= 0xAC) || (code >= 0xAE && code <= 0xFF)) return (int)code;
@@ -73,13 +75,20 @@ static oct_status load_part(const char *name, const json_t *json, bool *fused, s
 
 static oct_status load_sequence(const char *name, const json_t *json, struct oct_detokenizer *out, oct_error *err) {
     bool fused = false;
-    size_t i;
+    size_t i, growth = 1;
     json_t *part;
     const json_t *parts = json_object_get(json, "decoders");
     if (json_array_size(parts) == 1) return oct_detokenizer_load(name, json_array_get(parts, 0), out, err);
     out->kind = OCT_DETOKENIZE_SEQUENCE;
     json_array_foreach(parts, i, part) {
         OCT_TRY(load_part(name, part, &fused, out, err));
+    }
+    for (size_t k = 0; k < out->num_replaces; k++) {
+        size_t length = out->replaces[k].content_length;
+        if (length > MAX_GROWTH / growth)
+            return oct_fail(err, OCT_UNSUPPORTED, "%s: decoder: its replacements could make a text more than %d times as long", name,
+                            MAX_GROWTH);
+        if (length) growth *= length;
     }
     return OCT_OK;
 }
@@ -137,32 +146,47 @@ static void replace_all(const char *pattern, size_t pattern_length, const char *
     *scratch = other;
 }
 
-void oct_detokenizer_prepare(struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
-                             const struct oct_token_table *respelled) {
+// What a token adds to a text goes into *text. Hostile replacements must not make gigabytes of a vocabulary: false.
+static bool prepare_text(const struct oct_detokenizer *detokenizer, const char *token, size_t length, struct oct_buffer *text,
+                         struct oct_buffer *scratch) {
+    text->length = 0;
+    oct_buffer_append(text, token, length);
+    if (detokenizer->kind == OCT_DETOKENIZE_BYTES) {
+        size_t bytes = oct_bytes_of_token(token, length, text->data);
+        if (bytes == SIZE_MAX) {
+            memcpy(text->data, token, length);
+        } else {
+            text->length = bytes;
+        }
+    }
+    for (size_t i = 0; i < detokenizer->num_replaces; i++) {
+        size_t pattern_length = detokenizer->replaces[i].pattern_length, content_length = detokenizer->replaces[i].content_length;
+        if (text->length / pattern_length * content_length > OCT_MAX_TOKEN_TEXT) return false;
+        replace_all(detokenizer->replaces[i].pattern, pattern_length, detokenizer->replaces[i].content, content_length, text, scratch);
+    }
+    return text->length < OCT_MAX_TOKEN_TEXT - detokenizer->texts.text_length;
+}
+
+oct_status oct_detokenizer_prepare(const char *name, struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
+                                   const struct oct_token_table *respelled, oct_error *err) {
     struct oct_buffer text = {0}, scratch = {0};
-    for (int32_t id = 0; (size_t)id < tokens->size; id++) {
+    oct_status status = OCT_OK;
+    oct_token_table_reserve(&detokenizer->texts, tokens->size, tokens->text_length);
+    for (int32_t id = 0; status == OCT_OK && (size_t)id < tokens->size; id++) {
         size_t length;
         const char *token = oct_token_table_text(respelled, id, &length);
         if (!token) token = oct_token_table_text(tokens, id, &length);
         if (!token) continue;
-        text.length = 0;
-        oct_buffer_append(&text, token, length);
-        if (detokenizer->kind == OCT_DETOKENIZE_BYTES) {
-            size_t bytes = oct_bytes_of_token(token, length, text.data);
-            if (bytes == SIZE_MAX) {
-                memcpy(text.data, token, length);
-            } else {
-                text.length = bytes;
-            }
+        if (prepare_text(detokenizer, token, length, &text, &scratch)) {
+            oct_token_table_set(&detokenizer->texts, id, text.data, text.length);
+        } else {
+            status = oct_fail(err, OCT_UNSUPPORTED, "%s: decoder: texts of tokens of together at most %u bytes expected", name,
+                              OCT_MAX_TOKEN_TEXT);
         }
-        for (size_t i = 0; i < detokenizer->num_replaces; i++) {
-            replace_all(detokenizer->replaces[i].pattern, detokenizer->replaces[i].pattern_length, detokenizer->replaces[i].content,
-                        detokenizer->replaces[i].content_length, &text, &scratch);
-        }
-        oct_token_table_add(&detokenizer->texts, id, text.data, text.length);
     }
     oct_buffer_free(&text);
     oct_buffer_free(&scratch);
+    return status;
 }
 
 void oct_detokenizer_free(struct oct_detokenizer *detokenizer) {

@@ -32,8 +32,9 @@ oct_status oct_detokenizer_load(const char *name, const json_t *json, struct oct
 // The decoder of a SentencePiece vocabulary.
 void oct_detokenizer_sentencepiece(struct oct_detokenizer *detokenizer, bool strip_space);
 // Prepares the texts. Call once all tokens are known. `respelled` holds those whose text is not their spelling in `tokens`.
-void oct_detokenizer_prepare(struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
-                             const struct oct_token_table *respelled);
+// `name` stands in messages for the file.
+oct_status oct_detokenizer_prepare(const char *name, struct oct_detokenizer *detokenizer, const struct oct_token_table *tokens,
+                                   const struct oct_token_table *respelled, oct_error *err);
 void oct_detokenizer_free(struct oct_detokenizer *detokenizer);
 
 // Appends what the token adds. whole_runs: a run of byte tokens is decoded only once it ended, as the reference does for whole lists.

@@ -1,6 +1,16 @@
 // marked_text.c: text that remembers of each byte whether it came out of a message.
 #include "text/marked_text.h"
 
+#include "base/memory.h"
+
+void oct_ranges_append(struct oct_ranges *ranges, struct oct_range range, size_t count) {
+    if (count > ranges->capacity - ranges->count) {
+        ranges->capacity = 2 * ranges->capacity + count + 64;
+        ranges->data = oct_resize(ranges->data, ranges->capacity, sizeof *ranges->data, "offsets of tokens");
+    }
+    while (count--) ranges->data[ranges->count++] = range;
+}
+
 void oct_marked_append(struct oct_marked_text *marked, struct oct_span span) {
     if (!span.marks) {
         oct_marked_append_text(marked, span.text, span.length, false);

@@ -18,6 +18,18 @@ struct oct_marked_text {
     bool has_marks;                // set before the first append
 };
 
+// Bytes of the text that a caller gave: where a token, or a byte of normalized text, comes from.
+struct oct_range {
+    size_t start, end;
+};
+
+struct oct_ranges {
+    struct oct_range *data; // (count) owned; free() it
+    size_t count, capacity;
+};
+// Appends `count` times the same range.
+void oct_ranges_append(struct oct_ranges *ranges, struct oct_range range, size_t count);
+
 static inline struct oct_span oct_subspan(struct oct_span span, size_t start, size_t end) {
     return (struct oct_span){span.text + start, span.marks ? span.marks + start : NULL, end - start};
 }

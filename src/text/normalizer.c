@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
-#define MAX_STEPS 64
+#define MAX_STEPS  64
+#define MAX_GROWTH 64 // a normalizer that makes gigabytes of a prompt is an attack
 
 static struct oct_normalizer_step *add_step(struct oct_normalizer *normalizer, enum oct_normalizer_kind kind) {
     normalizer->steps = oct_resize(normalizer->steps, normalizer->count + 1, sizeof *normalizer->steps, "a normalizer");
@@ -44,6 +45,11 @@ static oct_status load_replace(const char *name, const json_t *json, struct oct_
         return oct_fail(err, OCT_CORRUPT, "%s: normalizer Replace: a pattern {\"String\"} or {\"Regex\"} and a string content expected",
                         name);
     }
+    size_t matched = literal && json_string_length(literal) ? json_string_length(literal) : 1;
+    size_t growth = (json_string_length(content) + matched - 1) / matched;
+    out->growth = (out->growth ? out->growth : 1) * (growth ? growth : 1);
+    if (growth > MAX_GROWTH || out->growth > MAX_GROWTH)
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: normalizer Replace: a text may become at most %d times as long", name, MAX_GROWTH);
     struct oct_pattern *compiled;
     OCT_TRY(oct_pattern_compile(name, json_string_value(source), json_string_length(source), literal != NULL, &compiled, err));
     struct oct_normalizer_step *step = add_step(out, OCT_NORMALIZE_REPLACE);
@@ -82,6 +88,9 @@ static oct_status load_step(const char *name, const json_t *json, int depth, str
     if (strcmp(type, "Prepend") == 0) {
         const json_t *text = json_object_get(json, "prepend");
         if (!json_is_string(text)) return oct_fail(err, OCT_CORRUPT, "%s: normalizer Prepend: a string \"prepend\" expected", name);
+        if (json_string_length(text) > MAX_GROWTH) { // it stands before each piece between added tokens
+            return oct_fail(err, OCT_UNSUPPORTED, "%s: normalizer Prepend: at most %d bytes are supported", name, MAX_GROWTH);
+        }
         oct_normalizer_add_prepend(out, json_string_value(text));
         return OCT_OK;
     }
@@ -118,67 +127,160 @@ void oct_normalizer_free(struct oct_normalizer *normalizer) {
     *normalizer = (struct oct_normalizer){0};
 }
 
-static void replace(const struct oct_normalizer_step *step, struct oct_span piece, struct oct_marked_text *out) {
-    size_t at = 0, start, end;
-    while (oct_pattern_find(step->pattern, piece.text, piece.length, at, &start, &end)) {
-        oct_marked_append(out, oct_subspan(piece, at, start));
-        oct_marked_append_text(out, step->text, step->length, oct_span_is_marked(oct_subspan(piece, start, end)));
-        at = end;
-    }
-    oct_marked_append(out, oct_subspan(piece, at, piece.length));
+void oct_normal_memory_free(struct oct_normal_memory *memory) {
+    oct_marked_free(&memory->text);
+    free(memory->origins.data);
+    memory->origins = (struct oct_ranges){0};
 }
 
-static struct oct_span strip(const struct oct_normalizer_step *step, struct oct_span piece) {
+static bool is_marked(struct oct_normal_text text, size_t start, size_t end) {
+    return oct_span_is_marked(oct_subspan(text.span, start, end));
+}
+
+static struct oct_normal_text part_of(struct oct_normal_text text, size_t start, size_t end) {
+    return (struct oct_normal_text){oct_subspan(text.span, start, end), text.origins ? text.origins + start : NULL};
+}
+
+// Appends bytes [start, end) of `text` as they are.
+static void keep(struct oct_normal_memory *out, struct oct_normal_text text, size_t start, size_t end) {
+    oct_marked_append(&out->text, oct_subspan(text.span, start, end));
+    for (size_t i = start; text.origins && i < end; i++) oct_ranges_append(&out->origins, text.origins[i], 1);
+}
+
+// Appends bytes that come from where byte `at` of `text` does. Which byte that is follows the reference: of a text that is replaced the
+// last, of characters that are composed the first.
+static void put(struct oct_normal_memory *out, const char *bytes, size_t length, bool mark, struct oct_normal_text text, size_t at) {
+    oct_marked_append_text(&out->text, bytes, length, mark);
+    if (text.origins) oct_ranges_append(&out->origins, text.origins[at], length);
+}
+
+static void prepend(const struct oct_normalizer_step *step, struct oct_normal_text piece, struct oct_normal_memory *out) {
+    put(out, step->text, step->length, false, piece, 0);
+    keep(out, piece, 0, piece.span.length);
+}
+
+static void replace(const struct oct_normalizer_step *step, struct oct_normal_text piece, struct oct_normal_memory *out) {
+    size_t at = 0, start, end;
+    while (oct_pattern_find(step->pattern, piece.span.text, piece.span.length, at, &start, &end)) {
+        keep(out, piece, at, start);
+        put(out, step->text, step->length, is_marked(piece, start, end), piece, end - 1);
+        at = end;
+    }
+    keep(out, piece, at, piece.span.length);
+}
+
+static struct oct_normal_text strip(const struct oct_normalizer_step *step, struct oct_normal_text piece) {
+    const char *text = piece.span.text;
     uint32_t code;
-    size_t start = 0, end = piece.length;
+    size_t start = 0, end = piece.span.length;
     for (size_t n; step->left && start < end; start += n) {
-        n = oct_utf8_next(piece.text + start, &code);
+        n = oct_utf8_next(text + start, &code);
         if (!oct_is_space(code)) break;
     }
     for (size_t before; step->right && end > start; end = before) {
-        before = oct_utf8_before(piece.text, end);
-        oct_utf8_next(piece.text + before, &code);
+        before = oct_utf8_before(text, end);
+        oct_utf8_next(text + before, &code);
         if (!oct_is_space(code)) break;
     }
-    return oct_subspan(piece, start, end);
+    return part_of(piece, start, end);
 }
 
-static void lowercase(struct oct_span piece, struct oct_marked_text *out) {
+static void lowercase(struct oct_normal_text piece, struct oct_normal_memory *out) {
     uint32_t code;
     char bytes[4];
-    for (size_t i = 0, n; i < piece.length; i += n) {
-        n = oct_utf8_next(piece.text + i, &code);
-        bool mark = piece.marks && piece.marks[i];
+    for (size_t i = 0, n; i < piece.span.length; i += n) {
+        n = oct_utf8_next(piece.span.text + i, &code);
+        bool mark = piece.span.marks && piece.span.marks[i];
         if (code == 0x130) { // the one letter whose lower case is two code points
-            oct_marked_append_text(out, "i\xCC\x87", 3, mark);
+            put(out, "i\xCC\x87", 3, mark, piece, i);
             continue;
         }
         size_t length = oct_utf8_encode((uint32_t)utf8proc_tolower((utf8proc_int32_t)code), bytes);
-        oct_marked_append_text(out, bytes, length, mark);
+        put(out, bytes, length, mark, piece, i);
     }
 }
 
-// Composition crosses characters, so the bytes of a changed text are all marked if one byte was.
-static bool to_unicode_form(const struct oct_normalizer_step *step, struct oct_span piece, struct oct_marked_text *out) {
-    utf8proc_uint8_t *text = NULL;
-    utf8proc_ssize_t length =
-        utf8proc_map((const utf8proc_uint8_t *)piece.text, (utf8proc_ssize_t)piece.length, &text, (utf8proc_option_t)step->unicode_options);
-    bool changed = length >= 0 && ((size_t)length != piece.length || memcmp(text, piece.text, piece.length) != 0);
-    if (changed) oct_marked_append_text(out, (char *)text, (size_t)length, oct_span_is_marked(piece));
-    free(text);
+// false: the form is the text itself. *form: free() it.
+static bool find_form(int options, const char *text, size_t length, char **form, size_t *form_length) {
+    utf8proc_uint8_t *bytes = NULL;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &bytes, (utf8proc_option_t)options);
+    *form = (char *)bytes;
+    *form_length = n < 0 ? 0 : (size_t)n;
+    return n >= 0 && (*form_length != length || memcmp(bytes, text, length) != 0);
+}
+
+// The end of the grapheme cluster at text[at]: normalization crosses characters, but not clusters.
+static size_t cluster_end(const char *text, size_t length, size_t at) {
+    utf8proc_int32_t state = 0;
+    uint32_t code, next;
+    for (at += oct_utf8_next(text + at, &code); at < length; code = next) {
+        size_t n = oct_utf8_next(text + at, &next);
+        if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)code, (utf8proc_int32_t)next, &state)) break;
+        at += n;
+    }
+    return at;
+}
+
+// Appends what became of the cluster [at, end). What it begins with and kept comes from itself, the rest from its first character.
+static void put_cluster(struct oct_normal_memory *out, const char *form, size_t length, bool mark, struct oct_normal_text piece, size_t at,
+                        size_t end) {
+    const char *text = piece.span.text + at;
+    size_t common = 0, n;
+    uint32_t code;
+    while (at + common < end && (n = oct_utf8_next(text + common, &code)) <= length - common &&
+           memcmp(text + common, form + common, n) == 0) {
+        common += n;
+    }
+    oct_marked_append_text(&out->text, form, length, mark);
+    for (size_t i = 0; i < common; i++) oct_ranges_append(&out->origins, piece.origins[at + i], 1);
+    oct_ranges_append(&out->origins, piece.origins[at + common < end ? at + common : end - 1], length - common);
+}
+
+// Appends `form`, cluster by cluster, so that each is known to come from its own. false: the forms of the clusters are not the form.
+static bool put_clusters(int options, struct oct_normal_text piece, const char *form, size_t form_length, bool mark,
+                         struct oct_normal_memory *out) {
+    size_t done = 0, length, end;
+    for (size_t at = 0; at < piece.span.length; at = end) {
+        char *cluster = NULL;
+        end = cluster_end(piece.span.text, piece.span.length, at);
+        bool changed = find_form(options, piece.span.text + at, end - at, &cluster, &length);
+        const char *bytes = changed ? cluster : piece.span.text + at;
+        if (!changed) length = end - at;
+        bool same = length <= form_length - done && memcmp(form + done, bytes, length) == 0;
+        if (same) put_cluster(out, bytes, length, mark, piece, at, end);
+        free(cluster);
+        if (!same) return false;
+        done += length;
+    }
+    return done == form_length;
+}
+
+// The bytes of a changed text are all marked if one byte was.
+static bool to_unicode_form(const struct oct_normalizer_step *step, struct oct_normal_text piece, struct oct_normal_memory *out) {
+    char *form;
+    size_t length;
+    bool changed = find_form(step->unicode_options, piece.span.text, piece.span.length, &form, &length);
+    bool mark = changed && is_marked(piece, 0, piece.span.length);
+    if (changed && (!piece.origins || !put_clusters(step->unicode_options, piece, form, length, mark, out))) {
+        oct_marked_clear(&out->text);
+        out->origins.count = 0;
+        put(out, form, length, mark, piece, 0);
+    }
+    free(form);
     return changed;
 }
 
-struct oct_span oct_normalize(const struct oct_normalizer *normalizer, struct oct_span piece, struct oct_marked_text *out,
-                              struct oct_marked_text *scratch) {
-    for (size_t i = 0; i < normalizer->count && piece.length; i++) {
+struct oct_normal_text oct_normalize(const struct oct_normalizer *normalizer, struct oct_normal_text piece,
+                                     struct oct_normal_memory memory[2]) {
+    struct oct_normal_memory *out = &memory[0];
+    for (size_t i = 0; i < normalizer->count && piece.span.length; i++) {
         const struct oct_normalizer_step *step = &normalizer->steps[i];
-        out->has_marks = piece.marks != NULL;
-        oct_marked_clear(out);
+        out->text.has_marks = piece.span.marks != NULL;
+        oct_marked_clear(&out->text);
+        out->origins.count = 0;
         switch (step->kind) {
         case OCT_NORMALIZE_PREPEND:
-            oct_marked_append_text(out, step->text, step->length, false);
-            oct_marked_append(out, piece);
+            prepend(step, piece, out);
             break;
         case OCT_NORMALIZE_REPLACE:
             replace(step, piece, out);
@@ -193,10 +295,8 @@ struct oct_span oct_normalize(const struct oct_normalizer *normalizer, struct oc
             if (!to_unicode_form(step, piece, out)) continue;
             break;
         }
-        piece = oct_marked_span(out);
-        struct oct_marked_text *other = out; // the next step reads from what this one wrote
-        out = scratch;
-        scratch = other;
+        piece = (struct oct_normal_text){oct_marked_span(&out->text), piece.origins ? out->origins.data : NULL};
+        out = out == memory ? memory + 1 : memory; // the next step reads from what this one wrote
     }
     return piece;
 }

@@ -26,6 +26,7 @@ struct oct_normalizer_step {
 struct oct_normalizer {
     struct oct_normalizer_step *steps; // (count) in order; owned
     size_t count;
+    size_t growth; // bytes that REPLACE steps can make of one, at most; 0: there are none
 };
 
 // `json` is the value of "normalizer", or NULL. `name` stands in messages for the file.
@@ -34,6 +35,19 @@ void oct_normalizer_add_prepend(struct oct_normalizer *normalizer, const char *t
 void oct_normalizer_add_nfc(struct oct_normalizer *normalizer);
 oct_status oct_normalizer_add_replace(struct oct_normalizer *normalizer, const char *pattern, const char *text, oct_error *err);
 void oct_normalizer_free(struct oct_normalizer *normalizer);
-// The normalized form of `piece`: the piece itself, or text in *out (which keeps its memory for the next call) or *scratch.
-struct oct_span oct_normalize(const struct oct_normalizer *normalizer, struct oct_span piece, struct oct_marked_text *out,
-                              struct oct_marked_text *scratch);
+
+// Text on its way through the steps.
+struct oct_normal_text {
+    struct oct_span span;
+    const struct oct_range *origins; // (span.length) where each byte comes from; NULL: nobody asks
+};
+
+// Where steps write; keeps its memory from call to call. Zero-initialise.
+struct oct_normal_memory {
+    struct oct_marked_text text;
+    struct oct_ranges origins; // as long as the text where origins are asked for, else empty
+};
+void oct_normal_memory_free(struct oct_normal_memory *memory);
+// The normalized form of `piece`: a part of the piece itself, or text in memory[0] or memory[1].
+struct oct_normal_text oct_normalize(const struct oct_normalizer *normalizer, struct oct_normal_text piece,
+                                     struct oct_normal_memory memory[2]);

@@ -189,7 +189,9 @@ struct walk {
     const struct oct_pretokenizer *pretokenizer;
     oct_word_function word;
     void *context;
-    const char *text_start; // the whole text where this piece begins it: "first" asks; NULL otherwise
+    const char *text;                // what the pieces are parts of: the caller's text, or what a stage made of a piece of it
+    const struct oct_range *origins; // of the bytes of `text`; NULL: nobody asks
+    bool at_start;                   // `text` begins the whole text: "first" asks
 };
 
 static void run_stage(const struct walk *walk, size_t stage, const char *text, size_t length);
@@ -274,29 +276,62 @@ static void run_split(const struct walk *walk, size_t stage, const char *text, s
     release(&splitter);
 }
 
+// A piece as a stage rewrites it, and the origins of its bytes where they are asked for.
+struct rewritten {
+    struct oct_buffer text;
+    struct oct_ranges origins;
+};
+
+static void rewritten_free(struct rewritten *rewritten) {
+    oct_buffer_free(&rewritten->text);
+    free(rewritten->origins.data);
+}
+
+// Appends bytes which all come from *origin; NULL: nobody asks.
+static void rewrite(struct rewritten *out, const char *bytes, size_t length, const struct oct_range *origin) {
+    oct_buffer_append(&out->text, bytes, length);
+    if (origin) oct_ranges_append(&out->origins, *origin, length);
+}
+
+static void copy(struct rewritten *out, const char *text, const struct oct_range *origins, size_t start, size_t end) {
+    oct_buffer_append(&out->text, text + start, end - start);
+    for (size_t i = start; origins && i < end; i++) oct_ranges_append(&out->origins, origins[i], 1);
+}
+
+static struct walk walk_over(const struct walk *walk, const struct rewritten *rewritten) {
+    return (struct walk){walk->pretokenizer, walk->word, walk->context, rewritten->text.data, rewritten->origins.data, false};
+}
+
+static const struct oct_range *origins_of(const struct walk *walk, const char *text) {
+    return walk->origins ? walk->origins + (text - walk->text) : NULL;
+}
+
 static void run_metaspace(const struct walk *walk, size_t stage, const char *text, size_t length) {
     const struct oct_split *split = &walk->pretokenizer->stages[stage];
     size_t mark = strlen(split->replacement);
     bool begins_with_mark = (length >= mark && memcmp(text, split->replacement, mark) == 0) || text[0] == ' ';
-    bool first = text == walk->text_start;
-    struct oct_buffer out = {0};
+    bool first = walk->at_start && text == walk->text;
+    const struct oct_range *origins = origins_of(walk, text);
+    struct rewritten out = {0};
     if (!begins_with_mark && (split->prepend_scheme == OCT_PREPEND_ALWAYS || (split->prepend_scheme == OCT_PREPEND_FIRST && first))) {
-        oct_buffer_append(&out, split->replacement, mark);
+        rewrite(&out, split->replacement, mark, origins);
     }
-    for (const char *end = text + length; text < end;) {
-        const char *space = memchr(text, ' ', (size_t)(end - text));
-        oct_buffer_append(&out, text, (size_t)((space ? space : end) - text));
-        if (space) oct_buffer_append(&out, split->replacement, mark);
-        text = space ? space + 1 : end;
+    for (size_t at = 0; at < length;) {
+        const char *space = memchr(text + at, ' ', length - at);
+        size_t end = space ? (size_t)(space - text) : length;
+        copy(&out, text, origins, at, end);
+        if (space) rewrite(&out, split->replacement, mark, origins ? origins + end : NULL);
+        at = end + (space != NULL);
     }
+    const struct walk inner = walk_over(walk, &out);
     size_t start = 0;
-    for (size_t i = 1; split->split && i + mark <= out.length; i++) {
-        if (memcmp(out.data + i, split->replacement, mark) != 0) continue;
-        run_stage(walk, stage + 1, out.data + start, i - start);
+    for (size_t i = 1; split->split && i + mark <= out.text.length; i++) {
+        if (memcmp(out.text.data + i, split->replacement, mark) != 0) continue;
+        run_stage(&inner, stage + 1, out.text.data + start, i - start);
         start = i;
     }
-    run_stage(walk, stage + 1, out.data + start, out.length - start);
-    oct_buffer_free(&out);
+    run_stage(&inner, stage + 1, out.text.data + start, out.text.length - start);
+    rewritten_free(&out);
 }
 
 static void run_prefix_space(const struct walk *walk, size_t stage, const char *text, size_t length) {
@@ -304,17 +339,19 @@ static void run_prefix_space(const struct walk *walk, size_t stage, const char *
         run_stage(walk, stage + 1, text, length);
         return;
     }
-    struct oct_buffer out = {0};
-    oct_buffer_append(&out, " ", 1);
-    oct_buffer_append(&out, text, length);
-    run_stage(walk, stage + 1, out.data, out.length);
-    oct_buffer_free(&out);
+    const struct oct_range *origins = origins_of(walk, text);
+    struct rewritten out = {0};
+    rewrite(&out, " ", 1, origins);
+    copy(&out, text, origins, 0, length);
+    const struct walk inner = walk_over(walk, &out);
+    run_stage(&inner, stage + 1, out.text.data, out.text.length);
+    rewritten_free(&out);
 }
 
 static void run_stage(const struct walk *walk, size_t stage, const char *text, size_t length) {
     if (!length) return;
     if (stage == walk->pretokenizer->count) {
-        walk->word(walk->context, text, length);
+        walk->word(walk->context, text, length, origins_of(walk, text));
         return;
     }
     const struct oct_split *split = &walk->pretokenizer->stages[stage];
@@ -346,8 +383,8 @@ static void run_stage(const struct walk *walk, size_t stage, const char *text, s
     }
 }
 
-void oct_pretokenize(const struct oct_pretokenizer *pretokenizer, const char *text, size_t length, bool at_start, oct_word_function word,
-                     void *context) {
-    struct walk walk = {pretokenizer, word, context, at_start ? text : NULL};
+void oct_pretokenize(const struct oct_pretokenizer *pretokenizer, const char *text, size_t length, const struct oct_range *origins,
+                     bool at_start, oct_word_function word, void *context) {
+    struct walk walk = {pretokenizer, word, context, text, origins, at_start};
     run_stage(&walk, 0, text, length);
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "text/marked_text.h"
 #include "text/pattern.h"
 
 #include <stdbool.h>
@@ -44,7 +45,8 @@ oct_status oct_pretokenizer_load(const char *name, const json_t *json, struct oc
 oct_status oct_pretokenizer_named(const char *name, const char *pre, struct oct_pretokenizer *out, oct_error *err);
 void oct_pretokenizer_free(struct oct_pretokenizer *pretokenizer);
 
-typedef void (*oct_word_function)(void *context, const char *word, size_t length);
-// Calls `word` for each word, in order. Text is valid UTF-8. at_start: the piece begins the whole text.
-void oct_pretokenize(const struct oct_pretokenizer *pretokenizer, const char *text, size_t length, bool at_start, oct_word_function word,
-                     void *context);
+// origins: (length) where each byte of the word comes from; NULL where oct_pretokenize was given none.
+typedef void (*oct_word_function)(void *context, const char *word, size_t length, const struct oct_range *origins);
+// Calls `word` for each word, in order. Text is valid UTF-8; origins: (length) or NULL. at_start: the piece begins the whole text.
+void oct_pretokenize(const struct oct_pretokenizer *pretokenizer, const char *text, size_t length, const struct oct_range *origins,
+                     bool at_start, oct_word_function word, void *context);

@@ -57,21 +57,35 @@ enum oct_encode_flags {
 void oct_encode(const struct oct_tokenizer *tokenizer, const char *text, size_t length, int flags, struct oct_ids *ids);
 // The same for text of which some bytes are marked: a special token is recognised only where none of its bytes is.
 void oct_encode_marked(const struct oct_tokenizer *tokenizer, struct oct_span text, int flags, struct oct_ids *ids);
+// The same, and for each id appended a range of `text`, in bytes: what the token stands for, as the reference says it (which counts
+// characters). A token that is a part of a character has all of it; what a normalizer puts before a text belongs to its first character;
+// BOS and EOS have the range 0 to 0. Where tokenizer.json's post-processor trims offsets, the white space at a token's ends is left out.
+void oct_encode_with_offsets(const struct oct_tokenizer *tokenizer, struct oct_span text, int flags, struct oct_ids *ids,
+                             struct oct_ranges *offsets);
 
+enum oct_decode_flags {
+    OCT_DECODE_SKIP_SPECIAL = 1,
+    // The request parameter spaces_between_special_tokens = false, with the meaning that vLLM gives it when it streams text: an added token
+    // (special or not) right after another is given as its spelling, without what the decoder would put before it. Without an effect
+    // where special tokens are skipped; the reference library itself knows no such thing.
+    OCT_DECODE_JOIN_SPECIAL = 2,
+};
 // The whole text of ids. Unknown ids are skipped.
-void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special_tokens, struct oct_buffer *text);
+void oct_decode(const struct oct_tokenizer *tokenizer, const int32_t *ids, size_t count, int flags, struct oct_buffer *text);
 
 // Streaming decode of one sequence: what a token adds, only whole UTF-8 characters, never changing what was given before; all parts
 // together (with the flush) equal oct_decode of all ids. (One exception, met only by nonsense: a run of byte tokens that begins as
 // valid UTF-8 and then breaks; the reference takes back the whole run, a stream cannot.)
-// Zero-initialise, then set skip_special_tokens; free with oct_decode_stream_free.
+// Zero-initialise, then set the first two; free with oct_decode_stream_free.
 struct oct_decode_stream {
     bool skip_special_tokens;
-    struct oct_buffer held; // bytes that do not make a whole character yet
-    bool broken;            // held can not become valid
-    bool first_done;        // a token was pushed
-    bool started;           // something was given out
-    int stripped;           // leading characters dropped so far
+    bool join_special_tokens; // OCT_DECODE_JOIN_SPECIAL
+    struct oct_buffer held;   // bytes that do not make a whole character yet
+    bool broken;              // held can not become valid
+    bool first_done;          // a token was pushed
+    bool started;             // something was given out
+    int stripped;             // leading characters dropped so far
+    bool last_was_added;      // the last token was an added one
 };
 void oct_decode_stream_push(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, int32_t id, struct oct_buffer *text);
 void oct_decode_stream_flush(const struct oct_tokenizer *tokenizer, struct oct_decode_stream *stream, struct oct_buffer *text);

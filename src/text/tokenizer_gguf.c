@@ -20,8 +20,13 @@ static oct_status check(const char *name, const struct oct_vocabulary *vocabular
         return oct_fail(err, OCT_CORRUPT, "%s: a vocabulary of 1 to %d tokens expected, %zu found", name, OCT_MAX_TOKEN_ID,
                         vocabulary->num_tokens);
     }
+    size_t all = 0;
     for (size_t id = 0; id < vocabulary->num_tokens; id++) {
-        if (vocabulary->lengths[id] >= UINT32_MAX || !oct_utf8_valid(vocabulary->tokens[id], vocabulary->lengths[id])) {
+        if (vocabulary->lengths[id] >= OCT_MAX_TOKEN_TEXT - all) {
+            return oct_fail(err, OCT_UNSUPPORTED, "%s: tokens of more than %u bytes are not supported", name, OCT_MAX_TOKEN_TEXT);
+        }
+        all += vocabulary->lengths[id];
+        if (!oct_utf8_valid(vocabulary->tokens[id], vocabulary->lengths[id])) {
             return oct_fail(err, OCT_CORRUPT, "%s: token %zu is not valid UTF-8", name, id);
         }
     }
@@ -49,7 +54,6 @@ static void add_special_tokens(struct oct_tokenizer *tokenizer, const struct oct
                                                .length = vocabulary->lengths[id],
                                                .id = (int32_t)id,
                                                .special = type != USER_DEFINED,
-                                               .normalized = type == USER_DEFINED,
                                            });
     }
 }
@@ -64,14 +68,13 @@ static oct_status load_byte_level(const char *name, const struct oct_vocabulary 
     tokenizer->bpe.ignore_merges = *llama3;
     tokenizer->detokenizer.kind = OCT_DETOKENIZE_BYTES;
     oct_tokenizer_index_model(tokenizer);
-    oct_bpe_reserve_merges(&tokenizer->bpe, vocabulary->num_merges);
     for (size_t i = 0; i < vocabulary->num_merges; i++) {
         const char *merge = vocabulary->merges[i];
         size_t length = vocabulary->merge_lengths[i];
         const char *space = memchr(merge, ' ', length);
         if (!space) return oct_fail(err, OCT_CORRUPT, "%s: merge %zu has no space between its two parts", name, i);
         size_t left = (size_t)(space - merge);
-        OCT_TRY(oct_tokenizer_add_merge(tokenizer, name, merge, left, space + 1, length - left - 1, (uint32_t)i, err));
+        OCT_TRY(oct_tokenizer_add_merge(tokenizer, name, merge, left, space + 1, length - left - 1, err));
     }
     return OCT_OK;
 }
@@ -79,12 +82,13 @@ static oct_status load_byte_level(const char *name, const struct oct_vocabulary 
 // A merge that SentencePiece's scores imply: two pieces make a third.
 struct implied_merge {
     float score; // of the whole
-    int32_t merged, left, right;
+    struct oct_merge merge;
 };
 
 static int by_score(const void *a, const void *b) {
-    const struct implied_merge *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    const struct oct_merge *x = &((const struct implied_merge *)a)->merge, *y = &((const struct implied_merge *)b)->merge;
+    float score = ((const struct implied_merge *)a)->score, other = ((const struct implied_merge *)b)->score;
+    if (score != other) return score > other ? -1 : 1;
     if (x->merged != y->merged) return x->merged < y->merged ? -1 : 1;
     if (x->left != y->left) return x->left < y->left ? -1 : 1;
     return (x->right > y->right) - (x->right < y->right);
@@ -107,12 +111,11 @@ static void add_implied_merges(struct oct_tokenizer *tokenizer, const struct oct
                 capacity = 2 * capacity + 1024;
                 merges = oct_resize(merges, capacity, sizeof *merges, "the merges of a tokenizer");
             }
-            merges[count++] = (struct implied_merge){vocabulary->scores ? vocabulary->scores[id] : 0, (int32_t)id, left, right};
+            merges[count++] = (struct implied_merge){vocabulary->scores[id], {left, right, (int32_t)id}};
         }
     }
     if (count) qsort(merges, count, sizeof *merges, by_score);
-    oct_bpe_reserve_merges(&tokenizer->bpe, count);
-    for (size_t i = 0; i < count; i++) oct_bpe_add_merge(&tokenizer->bpe, merges[i].left, merges[i].right, (uint32_t)i, merges[i].merged);
+    for (size_t i = 0; i < count; i++) oct_bpe_add_merge(&tokenizer->bpe, merges[i].merge);
     free(merges);
 }
 
@@ -137,7 +140,7 @@ static oct_status load_sentencepiece(const char *name, const struct oct_vocabula
 
 static oct_status load(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer *tokenizer, oct_error *err) {
     OCT_TRY(check(name, vocabulary, err));
-    oct_token_table_reserve(&tokenizer->tokens, vocabulary->num_tokens);
+    oct_token_table_reserve(&tokenizer->tokens, vocabulary->num_tokens, 0);
     for (size_t id = 0; id < vocabulary->num_tokens; id++) {
         oct_token_table_add(&tokenizer->tokens, (int32_t)id, vocabulary->tokens[id], vocabulary->lengths[id]);
     }
@@ -157,8 +160,7 @@ static oct_status load(const char *name, const struct oct_vocabulary *vocabulary
     if (bos >= 0) oct_tokenizer_set_text(&tokenizer->bos, vocabulary->tokens[bos], vocabulary->lengths[bos]);
     if (eos >= 0) oct_tokenizer_set_text(&tokenizer->eos, vocabulary->tokens[eos], vocabulary->lengths[eos]);
     tokenizer->eos_id = eos;
-    oct_tokenizer_finish(tokenizer);
-    return OCT_OK;
+    return oct_tokenizer_finish(name, tokenizer, err);
 }
 
 oct_status oct_tokenizer_from_vocabulary(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer **out,

@@ -341,6 +341,16 @@ def test_a_text_is_shown_token_by_token():
     assert [line.split(None, 1) for line in table] == [[str(i), json.dumps(piece)] for i, piece in zip(ids, pieces)]
 
 
+def test_tokens_are_shown_with_their_place_in_the_text():
+    text = "once upon a time"
+    pieces = json.loads(succeeds("tokenize", TINY, "--text", text, "--pieces").stdout)
+    offsets = json.loads(succeeds("tokenize", TINY, "--text", text, "--offsets").stdout)
+    assert "".join(text[start:end] for start, end in offsets) == text
+    assert [text[start:end] for start, end in offsets] == pieces
+    table = succeeds("tokenize", TINY, "--text", text, "--ids", "--offsets").stdout.splitlines()
+    assert [[int(column) for column in line.split()[1:3]] for line in table] == offsets
+
+
 def test_messages_are_rendered_through_the_template(tmp_path):
     messages = tmp_path / "messages.json"
     messages.write_text(json.dumps([{"role": "user", "content": "hi"}]))

@@ -74,3 +74,15 @@ def test_no_tests_at_all_is_a_failure(tmp_path):
 
 def test_a_failed_step_is_a_failure_even_when_all_tests_passed(tmp_path):
     assert summarize(tmp_path, [program("a")], "--failed-step")[::2] == (1, "1 passed, 1 failed, 0 skipped")
+
+
+def test_several_builds_are_counted_together_and_none_may_be_missing(tmp_path):
+    summarize(tmp_path / "a", [program("a", stdout="1..2\nok 1 - x\nok 2 - y\n")])
+    summarize(tmp_path / "b", [program("b", "FAIL", "The input that did it: b-crash", returncode=77)])
+
+    def last_line(*builds):
+        result = subprocess.run([sys.executable, TEST_SUMMARY, *builds], capture_output=True, text=True, check=False)
+        return result.returncode, result.stdout.splitlines()[-1]
+
+    assert last_line(tmp_path / "a", tmp_path / "b") == (1, "2 passed, 1 failed, 0 skipped")
+    assert last_line(tmp_path / "a", tmp_path / "c") == (1, "2 passed, 1 failed, 0 skipped")

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,16 +35,27 @@ const char *reference_path(const char *relative) {
     return NULL;
 }
 
-const char *default_model_path(void) {
+static const char *cache_path(const char *relative) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    bool named = cache && *cache;
     char *path = next_path();
-    snprintf(path, 1024, "%s%s/octavo/SmolLM2-135M-Instruct.Q4_1.gguf",
-             cache && *cache ? cache
-             : home          ? home
-                             : "",
-             cache && *cache ? "" : "/.cache");
+    snprintf(path, 1024, "%s%s/octavo/%s", named ? cache : home ? home : "", named ? "" : "/.cache", relative);
+    return path;
+}
+
+const char *default_model_path(void) {
+    const char *path = cache_path("SmolLM2-135M-Instruct.Q4_1.gguf");
     if (access(path, R_OK) == 0) return path;
     printf("# skipped: the default model is not in the cache folder (make model)\n");
+    return NULL;
+}
+
+const char *published_tokenizer_path(const char *relative) {
+    const char *folder = getenv("OCTAVO_TOKENIZERS");
+    char *path = next_path();
+    snprintf(path, 1024, "%s/%s", folder && *folder ? folder : cache_path("tokenizers"), relative);
+    if (access(path, R_OK) == 0) return path;
+    printf("# skipped: %s is not there (tools/fetch_tokenizers.sh)\n", path);
     return NULL;
 }
 

@@ -19,6 +19,9 @@ const char *golden_path(const char *relative);
 const char *reference_path(const char *relative);
 // Path of the default model in the cache folder, or NULL when it was not fetched; then prints why.
 const char *default_model_path(void);
+// Path below the folder of published tokenizers: OCTAVO_TOKENIZERS, else that of the cache folder. NULL when it was not fetched; then
+// prints why.
+const char *published_tokenizer_path(const char *relative);
 
 // Ends the program with a message when the file cannot be read.
 struct golden_file golden_open(const char *path);

@@ -71,13 +71,30 @@ static void every_feature_gives_the_reference_ids_and_texts(void **state) {
     assert_int_equal(failed, 0);
 }
 
-static struct oct_text_source open_default_model(void) {
+static json_t *published_vectors(const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, "text/tokenizers/%s.json.gz", name);
+    return golden_json(golden_path(path));
+}
+
+// All vectors of a published tokenizer.
+static void compare_with_published(const char *name, const struct oct_tokenizer *tokenizer, bool with_special) {
+    json_t *vectors = published_vectors(name);
+    assert_int_equal(json_array_size(json_object_get(vectors, "cases")), 984);
+    assert_int_equal(json_array_size(json_object_get(vectors, "streams")), 40);
+    assert_int_equal(json_array_size(json_object_get(vectors, "random_ids")), 30);
+    int failed = compare_with_vectors(tokenizer, vectors, true, with_special);
+    if (failed) fail_msg("%s: %d comparisons failed", name, failed);
+    json_decref(vectors);
+}
+
+// The tokenizer is NULL where path is.
+static struct oct_text_source open_text(const char *path) {
     struct oct_text_source source = {0};
     struct oct_checkpoint *checkpoint;
     oct_error err = {0};
-    const char *path = default_model_path();
     if (!path) return source;
-    assert_int_equal(oct_checkpoint_open(path, &checkpoint, &err), OCT_OK);
+    if (oct_checkpoint_open(path, &checkpoint, &err) != OCT_OK) fail_msg("%s", err.message);
     if (oct_text_source_open(checkpoint, path, NULL, &source, &err) != OCT_OK) fail_msg("%s", err.message);
     oct_checkpoint_close(checkpoint);
     return source;
@@ -85,17 +102,9 @@ static struct oct_text_source open_default_model(void) {
 
 static void the_default_model_tokenizes_as_the_reference(void **state) {
     (void)state;
-    struct oct_text_source source = open_default_model();
+    struct oct_text_source source = open_text(default_model_path());
     if (!source.tokenizer) skip();
-    json_t *vectors = golden_json(golden_path("text/smollm2.json.gz"));
-    assert_int_equal(compare_with_vectors(source.tokenizer, vectors, true, true), 0);
-    json_decref(vectors);
-    const char *all = reference_path("text/tokenizers/smollm2.json.gz");
-    if (all) {
-        vectors = golden_json(all);
-        assert_int_equal(compare_with_vectors(source.tokenizer, vectors, true, true), 0);
-        json_decref(vectors);
-    }
+    compare_with_published("smollm2", source.tokenizer, true);
     assert_string_equal(oct_tokenizer_bos(source.tokenizer), "<|im_start|>");
     assert_string_equal(oct_tokenizer_eos(source.tokenizer), "<|im_end|>");
     assert_int_equal(oct_tokenizer_eos_id(source.tokenizer), 2);
@@ -105,7 +114,7 @@ static void the_default_model_tokenizes_as_the_reference(void **state) {
 
 static void the_default_model_renders_and_encodes_chats_as_the_reference(void **state) {
     (void)state;
-    struct oct_text_source source = open_default_model();
+    struct oct_text_source source = open_text(default_model_path());
     if (!source.tokenizer) skip();
     json_t *vectors = golden_json(golden_path("text/smollm2_chats.json")), *chat, *entry;
     size_t i;
@@ -134,27 +143,111 @@ static void the_default_model_renders_and_encodes_chats_as_the_reference(void **
     oct_text_source_close(&source);
 }
 
+// One of the published tokenizers, where they are; else NULL.
+static struct oct_tokenizer *published_tokenizer(const char *name) {
+    const char *path = published_tokenizer_path(name);
+    struct oct_tokenizer *tokenizer;
+    oct_error err = {0};
+    if (!path) return NULL;
+    if (oct_tokenizer_from_directory(path, &tokenizer, &err) != OCT_OK) fail_msg("%s", err.message);
+    return tokenizer;
+}
+
 static void published_tokenizers_give_the_reference_ids_and_texts(void **state) {
     (void)state;
     static const char *const names[] = {"llama3", "llama2_real", "llama2_metaspace", "npm_llama2", "smollm2"};
-    const char *folders = getenv("OCTAVO_TOKENIZERS");
-    if (!folders || !reference_path("text/tokenizers/llama3.json.gz")) {
-        print_message("skipped: OCTAVO_TOKENIZERS names no folder of tokenizers\n");
-        skip();
-    }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char vectors_name[64];
-        snprintf(vectors_name, sizeof vectors_name, "text/tokenizers/%s.json.gz", names[i]);
-        char *path = oct_path_join(folders, names[i]);
-        struct oct_tokenizer *tokenizer;
-        oct_error err = {0};
-        if (oct_tokenizer_from_directory(path, &tokenizer, &err) != OCT_OK) fail_msg("%s", err.message);
-        json_t *vectors = golden_json(reference_path(vectors_name));
-        assert_int_equal(compare_with_vectors(tokenizer, vectors, true, true), 0);
+        struct oct_tokenizer *tokenizer = published_tokenizer(names[i]);
+        if (!tokenizer) skip();
+        compare_with_published(names[i], tokenizer, true);
+        oct_tokenizer_free(tokenizer);
+    }
+}
+
+// The scores and merges of a GGUF file say the same as the merges of tokenizer.json; but this tokenizer.json of Llama 3 adds no BOS.
+static void the_same_vocabularies_in_gguf_give_the_same_ids(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *file;
+        int32_t bos;
+    } cases[] = {{"llama3", "llama3/vocabulary.gguf", 128000}, {"llama2_real", "llama2_real/vocabulary.gguf", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct oct_text_source source = open_text(published_tokenizer_path(cases[i].file));
+        if (!source.tokenizer) skip();
+        compare_with_published(cases[i].name, source.tokenizer, i > 0);
+        struct oct_ids ids = {0};
+        oct_encode(source.tokenizer, "", 0, OCT_ENCODE_ADD_SPECIAL, &ids);
+        assert_int_equal(ids.count, 1);
+        assert_int_equal(ids.data[0], cases[i].bos);
+        free(ids.data);
+        oct_text_source_close(&source);
+    }
+}
+
+// The number of characters in the first `bytes` bytes.
+static json_int_t characters(const char *text, size_t bytes) {
+    json_int_t count = 0;
+    for (size_t i = 0; i < bytes; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return count;
+}
+
+// 1 where the offsets are not the expected ones, which count characters.
+static int offsets_differ(const struct oct_tokenizer *tokenizer, const char *name, const json_t *text, const json_t *expected) {
+    if (!json_is_array(expected)) return 0;
+    struct oct_span span = {.text = json_string_value(text), .length = json_string_length(text)};
+    struct oct_ids ids = {0}, plain = {0};
+    struct oct_ranges offsets = {0};
+    oct_encode_with_offsets(tokenizer, span, OCT_ENCODE_ADD_SPECIAL, &ids, &offsets);
+    oct_encode(tokenizer, span.text, span.length, OCT_ENCODE_ADD_SPECIAL, &plain);
+    assert_int_equal(ids.count, plain.count);
+    assert_int_equal(ids.count, offsets.count);
+    assert_memory_equal(ids.data, plain.data, ids.count * sizeof *ids.data);
+    json_t *found = json_array();
+    for (size_t i = 0; i < offsets.count; i++) {
+        assert_true(offsets.data[i].start <= offsets.data[i].end && offsets.data[i].end <= span.length);
+        json_array_append_new(found, json_integer(characters(span.text, offsets.data[i].start)));
+        json_array_append_new(found, json_integer(characters(span.text, offsets.data[i].end)));
+    }
+    bool same = json_equal(found, expected);
+    if (!same) {
+        char *a = json_dumps(found, JSON_COMPACT), *b = json_dumps(expected, JSON_COMPACT), *c = json_dumps(text, JSON_ENCODE_ANY);
+        print_message("%s: %.200s\n  found    %.200s\n  expected %.200s\n", name, c, a, b);
+        free(a), free(b), free(c);
+    }
+    json_decref(found);
+    free(ids.data);
+    free(plain.data);
+    free(offsets.data);
+    return !same;
+}
+
+static void offsets_are_those_of_the_reference(void **state) {
+    (void)state;
+    json_t *offsets = golden_json(golden_path("text/offsets.json.gz")), *lists, *list;
+    const char *name, *index;
+    size_t i;
+    int failed = 0;
+    json_object_foreach(json_object_get(offsets, "synthetic"), name, lists) {
+        const json_t *cases = json_object_get(json_object_get(synthetic, name), "cases");
+        struct oct_tokenizer *tokenizer = small_tokenizer(name);
+        json_array_foreach(lists, i, list) failed +=
+            offsets_differ(tokenizer, name, json_object_get(json_array_get(cases, i), "text"), list);
+        oct_tokenizer_free(tokenizer);
+    }
+    json_object_foreach(json_object_get(offsets, "published"), name, lists) {
+        struct oct_tokenizer *tokenizer = published_tokenizer(name);
+        if (!tokenizer) skip();
+        json_t *vectors = published_vectors(name);
+        json_object_foreach(lists, index, list) {
+            const json_t *entry = json_array_get(json_object_get(vectors, "cases"), strtoul(index, NULL, 10));
+            assert_non_null(entry);
+            failed += offsets_differ(tokenizer, name, json_object_get(entry, "text"), list);
+        }
         json_decref(vectors);
         oct_tokenizer_free(tokenizer);
-        free(path);
     }
+    json_decref(offsets);
+    assert_int_equal(failed, 0);
 }
 
 // "ab" and "abab" of a vocabulary given as a GGUF file gives it; a space is the symbol U+0120.
@@ -224,7 +317,7 @@ static void a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes(v
     ids_equal(tokenizer, "aba", 0, 3, (int32_t[]){4, 5, 8}); // "ba" has the better score
     ids_equal(tokenizer, "ab", OCT_ENCODE_ADD_SPECIAL, 2, (int32_t[]){1, 9});
     ids_equal(tokenizer, "\xC3\xA9zz", 0, 4, (int32_t[]){4, 2, 3, 0}); // unknown characters fuse
-    oct_decode(tokenizer, (int32_t[]){1, 9, 2, 3}, 4, true, &text);
+    oct_decode(tokenizer, (int32_t[]){1, 9, 2, 3}, 4, OCT_DECODE_SKIP_SPECIAL, &text);
     assert_string_equal(text.data, "ab\xC3\xA9");
     oct_buffer_free(&text);
     oct_tokenizer_free(tokenizer);
@@ -276,6 +369,22 @@ static void an_unsupported_part_is_named(void **state) {
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}}", "token id"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"b\"]]}}", "merge 0"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[1]}}", "merges[0]"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", "model.vocab: an object expected, array found"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "id 0 is given to two tokens"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", "id 1 is given to a token that has an id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"vocab\":{\"b\":1},\"merges\":[]}}", "model.vocab is given twice"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"w\"}}", "end_of_word_suffix"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":"
+         "\"$A\"}}",
+         "array \"single\" expected, string found"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,},\"merges\":[]}}", "line 1, column 39"},
+        {"{\"model\":{\"type\":\"BPE\",\n\"vocab\":{\"a\":0},\"merges\":[],\n}}", "line 3, column 1"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\" 1]}}", "not valid JSON"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":"
+         "\"a\"},"
+         "\"content\":\"--------------------------------------------------------------------------------\"}}",
+         "64 times as long"},
         {"[]", "BPE"},
         {"{", "not valid JSON"},
     };
@@ -284,6 +393,37 @@ static void an_unsupported_part_is_named(void **state) {
         assert_null(from_text(cases[i].json, &err));
         if (!strstr(err.message, cases[i].named)) fail_msg("%s does not name %s", err.message, cases[i].named);
     }
+}
+
+static void the_order_of_keys_and_their_spelling_do_not_matter(void **state) {
+    (void)state;
+    static const char *const forms[] = {
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"\\n\":3},\"merges\":[\"a b\"]}}",
+        "{\"mod\\u0065l\": {\"merges\" : [ [\"a\", \"\\u0062\"] ] , \"voc\\u0061b\" :{\"ab\":2 , \"\\u000a\":3,\"b\":1,\"\\u0061\":0 }, "
+        "\"type\":\"BPE\"}}\n",
+    };
+    for (size_t i = 0; i < 2; i++) {
+        oct_error err = {0};
+        struct oct_tokenizer *tokenizer = from_text(forms[i], &err);
+        if (!tokenizer) fail_msg("%s", err.message);
+        ids_equal(tokenizer, "abb\n", 0, 3, (int32_t[]){2, 1, 3});
+        oct_tokenizer_free(tokenizer);
+    }
+}
+
+// 64 kilobytes for each letter of a token of 20,000: more than a gigabyte.
+static void a_decoder_that_would_fill_memory_is_an_error(void **state) {
+    (void)state;
+    struct oct_buffer text = {0};
+    oct_error err = {0};
+    oct_buffer_puts(&text, "{\"decoder\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"");
+    for (int i = 0; i < 1 << 16; i++) oct_buffer_puts(&text, "b");
+    oct_buffer_puts(&text, "\"},\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{\"");
+    for (int i = 0; i < 20000; i++) oct_buffer_puts(&text, "a");
+    oct_buffer_puts(&text, "\":0}}}");
+    assert_null(from_text(text.data, &err));
+    assert_non_null(strstr(err.message, "decoder"));
+    oct_buffer_free(&text);
 }
 
 static void special_names_are_read_beside_the_tokenizer(void **state) {
@@ -310,9 +450,56 @@ static void a_normalized_added_token_comes_out_normalized(void **state) {
     assert_non_null(tokenizer);
     struct oct_buffer text = {0};
     ids_equal(tokenizer, "X<t>x<T><u><U>", 0, 5, (int32_t[]){0, 1, 0, 1, 2}); // "<u>" has no symbols
-    oct_decode(tokenizer, (int32_t[]){0, 1, 2}, 3, false, &text);
+    oct_decode(tokenizer, (int32_t[]){0, 1, 2}, 3, 0, &text);
     assert_string_equal(text.data, "x<t><U>");
     oct_buffer_free(&text);
+    oct_tokenizer_free(tokenizer);
+}
+
+// Texts of these ids, whole and streamed.
+static void decodes_as(const struct oct_tokenizer *tokenizer, size_t count, const int32_t *ids, int flags, const char *expected) {
+    struct oct_buffer whole = {0}, streamed = {0};
+    struct oct_decode_stream stream = {
+        .skip_special_tokens = flags & OCT_DECODE_SKIP_SPECIAL,
+        .join_special_tokens = flags & OCT_DECODE_JOIN_SPECIAL,
+    };
+    oct_decode(tokenizer, ids, count, flags, &whole);
+    for (size_t i = 0; i < count; i++) oct_decode_stream_push(tokenizer, &stream, ids[i], &streamed);
+    oct_decode_stream_flush(tokenizer, &stream, &streamed);
+    assert_string_equal(whole.data, expected);
+    assert_string_equal(streamed.data, expected);
+    oct_decode_stream_free(&stream);
+    oct_buffer_free(&whole);
+    oct_buffer_free(&streamed);
+}
+
+static void added_tokens_in_a_row_can_be_joined(void **state) {
+    (void)state;
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer =
+        from_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"x\":0},\"merges\":[]},"
+                  "\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true},{\"id\":2,\"content\":\"<tool>\"}]}",
+                  &err);
+    assert_non_null(tokenizer);
+    static const int32_t ids[] = {1, 1, 2, 0, 2, 0, 1, 0};
+    decodes_as(tokenizer, 8, ids, 0, "<s> <s> <tool> x <tool> x <s> x");
+    decodes_as(tokenizer, 8, ids, OCT_DECODE_JOIN_SPECIAL, "<s><s><tool> x <tool> x <s> x");
+    decodes_as(tokenizer, 8, ids, OCT_DECODE_SKIP_SPECIAL, "<tool> x <tool> x x");
+    decodes_as(tokenizer, 8, ids, OCT_DECODE_SKIP_SPECIAL | OCT_DECODE_JOIN_SPECIAL, "<tool> x <tool> x x");
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 2}, OCT_DECODE_SKIP_SPECIAL | OCT_DECODE_JOIN_SPECIAL, "<tool>");
+    oct_tokenizer_free(tokenizer);
+}
+
+static void a_joined_token_is_given_as_it_is_spelled(void **state) {
+    (void)state;
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer =
+        from_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"x\":0},\"merges\":[]},\"decoder\":{\"type\":\"ByteLevel\"},"
+                  "\"added_tokens\":[{\"id\":1,\"content\":\"\\u00f5\"}]}",
+                  &err);
+    assert_non_null(tokenizer);
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 0}, 0, "\xEF\xBF\xBD\xEF\xBF\xBDx"); // a byte that is no character
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 0}, OCT_DECODE_JOIN_SPECIAL, "\xEF\xBF\xBD\xC3\xB5x");
     oct_tokenizer_free(tokenizer);
 }
 
@@ -361,7 +548,7 @@ static void a_word_of_a_megabyte_takes_no_quadratic_time(void **state) {
         struct oct_ids ids = {0};
         struct oct_buffer back = {0};
         oct_encode(tokenizer, text, length, 0, &ids);
-        oct_decode(tokenizer, ids.data, ids.count, false, &back);
+        oct_decode(tokenizer, ids.data, ids.count, 0, &back);
         assert_int_equal(back.length, length);
         assert_memory_equal(back.data, text, length);
         free(ids.data);
@@ -407,12 +594,18 @@ int main(void) {
         cmocka_unit_test(the_default_model_tokenizes_as_the_reference),
         cmocka_unit_test(the_default_model_renders_and_encodes_chats_as_the_reference),
         cmocka_unit_test(published_tokenizers_give_the_reference_ids_and_texts),
+        cmocka_unit_test(offsets_are_those_of_the_reference),
+        cmocka_unit_test(the_same_vocabularies_in_gguf_give_the_same_ids),
         cmocka_unit_test(a_byte_level_vocabulary_merges_by_rank),
         cmocka_unit_test(a_sentencepiece_vocabulary_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(a_damaged_vocabulary_is_an_error_that_names_the_fault),
         cmocka_unit_test(an_unsupported_part_is_named),
+        cmocka_unit_test(the_order_of_keys_and_their_spelling_do_not_matter),
+        cmocka_unit_test(a_decoder_that_would_fill_memory_is_an_error),
         cmocka_unit_test(special_names_are_read_beside_the_tokenizer),
         cmocka_unit_test(a_normalized_added_token_comes_out_normalized),
+        cmocka_unit_test(added_tokens_in_a_row_can_be_joined),
+        cmocka_unit_test(a_joined_token_is_given_as_it_is_spelled),
         cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
         cmocka_unit_test(marked_text_never_spells_a_special_token),
         cmocka_unit_test(a_word_of_a_megabyte_takes_no_quadratic_time),

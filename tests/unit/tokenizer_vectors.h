@@ -42,12 +42,12 @@ static inline int encodes_to(const struct oct_tokenizer *tokenizer, const json_t
     return !same;
 }
 
-static inline int decodes_to(const struct oct_tokenizer *tokenizer, const json_t *list, bool skip, const json_t *expected,
+static inline int decodes_to(const struct oct_tokenizer *tokenizer, const json_t *list, int flags, const json_t *expected,
                              const char *what) {
     if (!expected || !list) return 0;
     struct oct_ids ids = ids_from_json(list);
     struct oct_buffer text = {0};
-    oct_decode(tokenizer, ids.data, ids.count, skip, &text);
+    oct_decode(tokenizer, ids.data, ids.count, flags, &text);
     bool same = same_text(&text, expected);
     if (!same) printf("# %s: %.200s; expected %.200s\n", what, text.data ? text.data : "", json_string_value(expected));
     free(ids.data);
@@ -56,13 +56,16 @@ static inline int decodes_to(const struct oct_tokenizer *tokenizer, const json_t
 }
 
 // All parts of a stream are whole UTF-8 and join to the whole decode.
-static inline int streams_whole(const struct oct_tokenizer *tokenizer, const json_t *list, bool skip) {
+static inline int streams_whole(const struct oct_tokenizer *tokenizer, const json_t *list, int flags) {
     if (!list) return 0;
     struct oct_ids ids = ids_from_json(list);
     struct oct_buffer all = {0}, joined = {0}, part = {0};
-    struct oct_decode_stream stream = {.skip_special_tokens = skip};
+    struct oct_decode_stream stream = {
+        .skip_special_tokens = flags & OCT_DECODE_SKIP_SPECIAL,
+        .join_special_tokens = flags & OCT_DECODE_JOIN_SPECIAL,
+    };
     bool whole = true;
-    oct_decode(tokenizer, ids.data, ids.count, skip, &all);
+    oct_decode(tokenizer, ids.data, ids.count, flags, &all);
     for (size_t i = 0; i <= ids.count; i++) {
         part.length = 0;
         if (i < ids.count) {
@@ -86,7 +89,7 @@ static inline int streams_whole(const struct oct_tokenizer *tokenizer, const jso
 }
 
 // The number of comparisons that failed; each is printed. A key that a case lacks has the value of the one that it would repeat: ids_sp and
-// ids_plain are ids, dec_skip is dec. plain: the vectors tell what plain encoding gives. with_special: ids_sp is compared too.
+// ids_plain are ids, dec is text, dec_skip is dec. plain: the vectors tell what plain encoding gives. with_special: ids_sp is compared too.
 static inline int compare_with_vectors(const struct oct_tokenizer *tokenizer, const json_t *vectors, bool plain, bool with_special) {
     int failed = 0;
     size_t i;
@@ -96,23 +99,24 @@ static inline int compare_with_vectors(const struct oct_tokenizer *tokenizer, co
                      *ids_sp = json_object_get(entry, "ids_sp");
         const json_t *ids_plain = json_object_get(entry, "ids_plain"), *dec = json_object_get(entry, "dec");
         const json_t *dec_skip = json_object_get(entry, "dec_skip"), *dec_sp = json_object_get(entry, "dec_sp");
+        if (!dec) dec = text;
         failed += encodes_to(tokenizer, text, 0, ids, "ids");
         if (with_special) failed += encodes_to(tokenizer, text, OCT_ENCODE_ADD_SPECIAL, ids_sp ? ids_sp : ids, "ids_sp");
         if (plain) failed += encodes_to(tokenizer, text, OCT_ENCODE_PLAIN, ids_plain ? ids_plain : ids, "ids_plain");
-        failed += decodes_to(tokenizer, ids, false, dec, "dec");
-        failed += decodes_to(tokenizer, ids, true, dec_skip ? dec_skip : dec, "dec_skip");
-        failed += decodes_to(tokenizer, ids_sp, false, dec_sp, "dec_sp");
-        failed += decodes_to(tokenizer, ids_sp, true, json_object_get(entry, "dec_sp_skip"), "dec_sp_skip");
-        failed += streams_whole(tokenizer, ids, false) + streams_whole(tokenizer, ids, true);
+        failed += decodes_to(tokenizer, ids, 0, dec, "dec");
+        failed += decodes_to(tokenizer, ids, OCT_DECODE_SKIP_SPECIAL, dec_skip ? dec_skip : dec, "dec_skip");
+        failed += decodes_to(tokenizer, ids_sp, 0, dec_sp, "dec_sp");
+        failed += decodes_to(tokenizer, ids_sp, OCT_DECODE_SKIP_SPECIAL, json_object_get(entry, "dec_sp_skip"), "dec_sp_skip");
+        for (int flags = 0; flags <= OCT_DECODE_JOIN_SPECIAL; flags++) failed += streams_whole(tokenizer, ids, flags);
     }
     json_array_foreach(json_object_get(vectors, "random_ids"), i, entry) {
         const json_t *ids = json_object_get(entry, "ids");
-        failed += decodes_to(tokenizer, ids, false, json_object_get(entry, "dec"), "random dec");
-        failed += decodes_to(tokenizer, ids, true, json_object_get(entry, "dec_skip"), "random dec_skip");
+        failed += decodes_to(tokenizer, ids, 0, json_object_get(entry, "dec"), "random dec");
+        failed += decodes_to(tokenizer, ids, OCT_DECODE_SKIP_SPECIAL, json_object_get(entry, "dec_skip"), "random dec_skip");
     }
     json_array_foreach(json_object_get(vectors, "streams"), i, entry) {
-        failed +=
-            streams_whole(tokenizer, json_object_get(entry, "ids"), false) + streams_whole(tokenizer, json_object_get(entry, "ids"), true);
+        for (int flags = 0; flags <= OCT_DECODE_JOIN_SPECIAL; flags++)
+            failed += streams_whole(tokenizer, json_object_get(entry, "ids"), flags);
     }
     return failed;
 }
