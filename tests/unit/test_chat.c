@@ -235,7 +235,7 @@ static void marks_are(const char *template, const char *content, const char *tex
     oct_error err = {0};
     json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", content);
     if (oct_chat_template_compile("test", template, strlen(template), &chat, &err) != OCT_OK) fail_msg("%s", err.message);
-    struct oct_chat_options options = {.bos_token = "<s>"};
+    struct oct_chat_context options = {.bos_token = "<s>"};
     if (oct_chat_render(chat, messages, &options, &prompt, &err) != OCT_OK) fail_msg("%s", err.message);
     assert_string_equal(prompt.text.data, text);
     assert_int_equal(strlen(marks), prompt.text.length);
@@ -275,7 +275,7 @@ static void rendering_fails_with_the_line_and_the_template_s_own_message(void **
     struct oct_chat_prompt prompt = {0};
     oct_error err = {0};
     json_t *messages = json_pack("[{s:s}]", "role", "user");
-    struct oct_chat_options options = {0};
+    struct oct_chat_context options = {0};
     static const char raising[] = "\n{{ raise_exception('Roles must alternate: ' ~ messages[0].role) }}";
     assert_int_equal(oct_chat_template_compile("test", raising, strlen(raising), &chat, &err), OCT_OK);
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
@@ -299,7 +299,7 @@ static void extra_variables_and_tools_reach_the_template(void **state) {
     struct oct_chat_prompt prompt = {0};
     oct_error err = {0};
     json_t *messages = json_array(), *tools = json_pack("[{s:s}]", "name", "f"), *extra = json_pack("{s:b}", "enable_thinking", 0);
-    struct oct_chat_options options = {.add_generation_prompt = true, .tools = tools, .extra = extra};
+    struct oct_chat_context options = {.add_generation_prompt = true, .tools = tools, .extra = extra};
     static const char source[] = "{{ tools[0].name }} {{ enable_thinking }} {{ add_generation_prompt }} {{ documents }}";
     assert_int_equal(oct_chat_template_compile("test", source, strlen(source), &chat, &err), OCT_OK);
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_OK);
@@ -323,7 +323,7 @@ static void integers_outside_64_bits_keep_their_digits(void **state) {
     assert_int_equal(json_integer_value(json_array_get(content, 2)), INT64_MAX);
     struct oct_chat_template *chat;
     struct oct_chat_prompt prompt = {0};
-    struct oct_chat_options options = {0};
+    struct oct_chat_context options = {0};
     static const char source[] = "{{ messages[0].content | tojson }} {{ messages[0].content[0] is number }}";
     assert_int_equal(oct_chat_template_compile("test", source, strlen(source), &chat, &err), OCT_OK);
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_OK);
@@ -356,7 +356,7 @@ static void the_last_message_can_be_continued_and_reasoning_has_all_its_names(vo
         const json_t *asked = json_object_get(entry, "kwargs"), *bos = json_object_get(entry, "bos_token"),
                      *eos = json_object_get(entry, "eos_token");
         if (!text) continue;
-        struct oct_chat_options options = {
+        struct oct_chat_context options = {
             .add_generation_prompt = json_is_true(json_object_get(asked, "add_generation_prompt")),
             .continue_final_message = json_is_true(json_object_get(asked, "continue_final_message")),
             .bos_token = json_string_value(bos),
@@ -386,7 +386,7 @@ static void a_message_without_text_cannot_be_continued(void **state) {
     oct_error err = {0};
     static const char *const chats[] = {"[]", "[{\"role\":\"user\"}]", "[{\"content\":[{\"type\":\"image\"}]}]", "[1]",
                                         "[{\"content\":\"x\"}]"};
-    struct oct_chat_options options = {.continue_final_message = true};
+    struct oct_chat_context options = {.continue_final_message = true};
     assert_int_equal(oct_chat_template_compile("test", "fixed", 5, &chat, &err), OCT_OK);
     for (size_t i = 0; i < sizeof chats / sizeof *chats; i++) {
         json_t *messages;
