@@ -123,6 +123,16 @@ static oct_status cut_at_end_mark(struct oct_marked_text *text, const json_t *la
     return OCT_OK;
 }
 
+// Templates build tokens out of roles, as in '<|' + message.role + '|>'; these words cannot forge anything.
+static bool is_known_role(const char *key, const char *word) {
+    static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
+    if (strcmp(key, "role") != 0) return false;
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        if (strcmp(word, roles[i]) == 0) return true;
+    }
+    return false;
+}
+
 // A further variable must not stand in for the conversation or its tools.
 static oct_status check_variable(const char *name, oct_error *err) {
     static const char *const taken[] = {"messages", "conversation", "tools", "chat_template"};
@@ -136,9 +146,9 @@ static oct_status check_variable(const char *name, oct_error *err) {
 static oct_status render_variables(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_context *context,
                                    const json_t *bos, const json_t *eos, struct oct_marked_text *text, oct_error *err) {
     struct jinja_variable variables[MAX_VARIABLES] = {
-        {"bos_token", bos, false},
-        {"eos_token", eos, false},
-        {"documents", NULL, true},
+        {"bos_token", bos, false, NULL},
+        {"eos_token", eos, false, NULL},
+        {"documents", NULL, true, NULL},
     };
     size_t count = 3;
     const char *name;
@@ -148,13 +158,13 @@ static oct_status render_variables(const struct oct_chat_template *chat, const j
         if (count == MAX_VARIABLES - 4)
             return oct_fail(err, OCT_INVALID_ARGUMENT, "at most %d further template variables expected, %zu found", MAX_VARIABLES - 7,
                             json_object_size(context->extra));
-        variables[count++] = (struct jinja_variable){name, value, true};
+        variables[count++] = (struct jinja_variable){name, value, true, NULL};
     }
-    variables[count++] = (struct jinja_variable){"messages", messages, true};
-    variables[count++] = (struct jinja_variable){"tools", context->tools, true};
+    variables[count++] = (struct jinja_variable){"messages", messages, true, is_known_role};
+    variables[count++] = (struct jinja_variable){"tools", context->tools, true, NULL};
     variables[count++] =
-        (struct jinja_variable){"add_generation_prompt", context->add_generation_prompt ? json_true() : json_false(), false};
-    if (context->documents) variables[count++] = (struct jinja_variable){"documents", context->documents, true};
+        (struct jinja_variable){"add_generation_prompt", context->add_generation_prompt ? json_true() : json_false(), false, NULL};
+    if (context->documents) variables[count++] = (struct jinja_variable){"documents", context->documents, true, NULL};
     time_t now = time(NULL);
     struct tm local;
     localtime_r(&now, &local);

@@ -12,55 +12,51 @@ struct place {
 
 // --- content ----------------------------------------------------------------------------------------------------------------------
 
-// The text of part `index`, which stays the part's. NULL: it has none, and the error is set.
-static const json_t *part_text(const struct place *at, const json_t *part, size_t index) {
+// *text: that of part `index`, which stays the part's.
+static oct_status part_text(const struct place *at, const json_t *part, size_t index, const json_t **text) {
     const json_t *type = json_object_get(part, "type");
-    if (!json_is_string(type)) {
-        oct_fail(at->err, OCT_INVALID_ARGUMENT, "messages[%zu].content[%zu]: a part {\"type\": \"text\", \"text\": ...} expected, %s found",
-                 at->message, index, json_is_object(part) ? "an object without a type" : oct_json_kind(part));
-        return NULL;
-    }
+    if (!json_is_string(type))
+        return oct_fail(at->err, OCT_INVALID_ARGUMENT,
+                        "messages[%zu].content[%zu]: a part {\"type\": \"text\", \"text\": ...} expected, %s found", at->message, index,
+                        json_is_object(part) ? "an object without a type" : oct_json_kind(part));
     const char *name = json_string_value(type);
-    if (strcmp(name, "text") && strcmp(name, "refusal")) {
-        oct_fail(at->err, OCT_UNSUPPORTED,
-                 "messages[%zu].content[%zu]: a part of type \"text\" expected, \"%.80s\" found: only text is supported", at->message,
-                 index, name);
-        return NULL;
-    }
-    const json_t *text = json_object_get(part, name);
-    if (json_is_string(text)) return text;
-    oct_fail(at->err, OCT_INVALID_ARGUMENT, "messages[%zu].content[%zu]: a string \"%s\" expected, %s found", at->message, index, name,
-             oct_json_kind(text));
-    return NULL;
+    if (strcmp(name, "text") && strcmp(name, "refusal"))
+        return oct_fail(at->err, OCT_UNSUPPORTED, "messages[%zu].content[%zu]: a part of type \"text\" expected, \"%.80s\" found",
+                        at->message, index, name);
+    *text = json_object_get(part, name);
+    if (json_is_string(*text)) return OCT_OK;
+    return oct_fail(at->err, OCT_INVALID_ARGUMENT, "messages[%zu].content[%zu]: a string \"%s\" expected, %s found", at->message, index,
+                    name, oct_json_kind(*text));
 }
 
 static oct_status join_parts(const struct place *at, const json_t *parts, json_t **out) {
     struct oct_buffer joined = {0};
+    oct_status status = OCT_OK;
+    const json_t *text;
     for (size_t i = 0; i < json_array_size(parts); i++) {
-        const json_t *text = part_text(at, json_array_get(parts, i), i);
-        if (!text) {
-            oct_buffer_free(&joined);
-            return OCT_INVALID_ARGUMENT;
-        }
+        status = part_text(at, json_array_get(parts, i), i, &text);
+        if (status != OCT_OK) break;
         if (i) oct_buffer_puts(&joined, "\n");
         oct_buffer_append(&joined, json_string_value(text), json_string_length(text));
     }
-    *out = json_stringn(joined.data ? joined.data : "", joined.length);
+    if (status == OCT_OK) *out = json_stringn(joined.data ? joined.data : "", joined.length);
     oct_buffer_free(&joined);
-    return OCT_OK;
+    return status;
 }
 
 static oct_status list_parts(const struct place *at, const json_t *parts, json_t **out) {
-    *out = json_array();
-    for (size_t i = 0; i < json_array_size(parts); i++) {
-        const json_t *text = part_text(at, json_array_get(parts, i), i);
-        if (!text) {
-            json_decref(*out);
-            return OCT_INVALID_ARGUMENT;
-        }
-        json_array_append_new(*out, json_pack("{s:s, s:O}", "type", "text", "text", text));
+    json_t *list = json_array();
+    oct_status status = OCT_OK;
+    const json_t *text;
+    for (size_t i = 0; i < json_array_size(parts) && status == OCT_OK; i++) {
+        status = part_text(at, json_array_get(parts, i), i, &text);
+        if (status == OCT_OK) json_array_append_new(list, json_pack("{s:s, s:O}", "type", "text", "text", text));
     }
-    return OCT_OK;
+    if (status == OCT_OK)
+        *out = list;
+    else
+        json_decref(list);
+    return status;
 }
 
 // *out: a new reference to the content in the form that `format` names.

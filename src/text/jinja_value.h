@@ -193,7 +193,7 @@ const struct jinja_value *jinja_get(struct jinja *j, const struct jinja_dict *di
 const struct jinja_value *jinja_get_named(struct jinja *j, const struct jinja_dict *dict, const char *name);
 struct jinja_value jinja_new_view(struct jinja *j, const char *label, struct jinja_list *list);
 struct jinja_value jinja_new_iterator(struct jinja *j, struct jinja_list *list);
-struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, bool marked);
+struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, const struct jinja_variable *variable); // whose marks it gets
 
 bool jinja_truth(struct jinja_value value);
 bool jinja_equal(struct jinja *j, struct jinja_value a, struct jinja_value b);

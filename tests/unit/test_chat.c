@@ -20,8 +20,8 @@ static oct_status render(const json_t *source, const json_t *context, const json
     size_t count = 0;
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)context, name, value) variables[count++] = (struct jinja_variable){name, value, false};
-    json_object_foreach((json_t *)more, name, value) variables[count++] = (struct jinja_variable){name, value, true};
+    json_object_foreach((json_t *)context, name, value) variables[count++] = (struct jinja_variable){name, value, false, NULL};
+    json_object_foreach((json_t *)more, name, value) variables[count++] = (struct jinja_variable){name, value, true, NULL};
     struct jinja_template *template;
     OCT_TRY(jinja_compile("test", json_string_value(source), json_string_length(source), &template, err));
     out->has_marks = true;
@@ -265,6 +265,7 @@ static void what_came_out_of_a_message_is_marked_byte_by_byte(void **state) {
     marks_are("{% set x %}<{{ messages[0].content }}>{% endset %}{{ x | indent(1, true) }}", "q\nr", " <q\n r>", "0011010");
     marks_are("{% for c in messages[0].content %}{{ c }}.{% endfor %}", "ab", "a.b.", "1010");
     marks_are("{% for k in messages[0] %}{{ k }}{% endfor %}", "x", "rolecontent", "11111111111");
+    marks_are("{{ '<|' + messages[0].role + '|>' + messages[0]['content'] }}", "x", "<|user|>x", "000000001");
     marks_are("{{ 'yes' if messages[0].content == 'x' else 'no' }}{{ messages[0].content | length }}", "x", "yes1", "0000");
     marks_are("{{ '<b>' ~ messages[0].content | e }}", "<", "<b>&lt;", "0001111");
 }
@@ -376,7 +377,7 @@ static void the_last_message_can_be_continued_and_reasoning_has_all_its_names(vo
     json_decref(vectors);
     json_decref(templates);
     assert_int_equal(failed, 0);
-    assert_true(compared >= 50);
+    assert_int_equal(compared, 60);
 }
 
 static void a_message_without_text_cannot_be_continued(void **state) {
