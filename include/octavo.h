@@ -27,7 +27,7 @@ typedef struct oct_engine_options {
     const char *quantization;   // NULL or "inc"
     const char *kv_cache_dtype; // "auto" (default) or "fp8_inc"
     const char *quant_config;   // path of INC's JSON configuration; NULL: the environment variable QUANT_CONFIG, if set
-    const char *chat_template;  // Jinja text or a path; NULL: the model's own
+    const char *chat_template;  // the path of a file that holds Jinja, or Jinja; NULL: the model's own
     int max_model_len;          // longest sequence in tokens; 0: the model's max_position_embeddings, as far as the KV blocks reach
     int max_num_seqs;           // sequences in one step; 0: 64
     int max_num_batched_tokens; // rows in one step; 0: 512
@@ -59,12 +59,29 @@ OCTAVO_API oct_status oct_tokenize(oct_engine *engine, const char *text, size_t 
 OCTAVO_API oct_status oct_detokenize(oct_engine *engine, const int32_t *ids, size_t count, bool skip_special_tokens, char **text,
                                      size_t *length, oct_error *err);
 
-// Renders a chat to the prompt text with the engine's template. `messages_json` is a JSON array of OpenAI messages
-// ({"role", "content"}, ...). *text is freed with oct_free.
-OCTAVO_API oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, bool add_generation_prompt, char **text,
-                                      oct_error *err);
-// The same, tokenized. Special-token text inside message strings is encoded as ordinary text: a message cannot forge a turn.
-OCTAVO_API oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, bool add_generation_prompt, int32_t **ids,
+// How a chat becomes a prompt. The JSON texts and what they hold come from whoever asks; so do the strings in messages.
+typedef struct oct_chat_options {
+    bool add_generation_prompt;       // end with what opens the assistant's turn
+    bool continue_final_message;      // end inside the last message, for the model to go on with it; not with add_generation_prompt
+    const char *tools_json;           // array of {"type": "function", "function": ...} that the template may show; NULL: none
+    const char *documents_json;       // array of objects; NULL: none
+    const char *template_kwargs_json; // object of further template variables, such as {"enable_thinking": false}; NULL: none
+    const char *chat_template;        // Jinja text instead of the engine's template; NULL: the engine's
+    const char *content_format;       // what a message's content is to the template: "string", "openai" (a list of parts), or NULL or
+                                      // "auto": whichever the template is made for
+    bool add_special_tokens;          // tokens: put BOS/EOS around the prompt, too; templates have their own
+    // Special-token text inside messages, tools, documents and variables means special tokens, as with the reference libraries: whoever
+    // writes a message can then forge turns. false: it is ordinary text.
+    bool allow_special_tokens_in_messages;
+} oct_chat_options;
+
+// Renders a chat to the prompt text. `messages_json` is a JSON array of OpenAI messages: {"role", "content"}, and what templates know
+// besides ("tool_calls", "tool_call_id", "name", "reasoning"). Roles are system, developer, user, assistant, tool, or others that the
+// template knows. content is a string or a list of {"type": "text", "text"}. *text is freed with oct_free; it may hold NULs.
+OCTAVO_API oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, const oct_chat_options *options, char **text,
+                                      size_t *length, oct_error *err);
+// The same, tokenized. *ids is freed with oct_free.
+OCTAVO_API oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, const oct_chat_options *options, int32_t **ids,
                                       size_t *count, oct_error *err);
 
 typedef struct oct_sampling_params {

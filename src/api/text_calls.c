@@ -1,10 +1,8 @@
 // text_calls.c: the functions of octavo.h that only turn text into token ids and back. Any thread, at any time.
+#include "api/chat_input.h"
 #include "api/engine.h"
 
-#include "base/json.h"
-
 #include <stdlib.h>
-#include <string.h>
 
 oct_status oct_tokenize(oct_engine *engine, const char *text, size_t length, bool add_special_tokens, int32_t **ids, size_t *count,
                         oct_error *err) {
@@ -26,41 +24,31 @@ oct_status oct_detokenize(oct_engine *engine, const int32_t *ids, size_t count, 
     return OCT_OK;
 }
 
-static oct_status render(const oct_engine *engine, const char *messages_json, bool add_generation_prompt, struct oct_chat_prompt *out,
+static oct_status render(const oct_engine *engine, const char *messages_json, const oct_chat_options *options, struct oct_chat_prompt *out,
                          oct_error *err) {
-    const struct oct_text_source *source = &engine->text;
-    if (!source->chat) {
-        if (err) *err = source->chat_problem;
-        return source->chat_problem.code;
-    }
-    json_t *messages;
-    OCT_TRY(oct_json_parse("messages", messages_json, strlen(messages_json), &messages, err));
-    struct oct_chat_options options = {
-        .add_generation_prompt = add_generation_prompt,
-        .bos_token = oct_tokenizer_bos(source->tokenizer),
-        .eos_token = oct_tokenizer_eos(source->tokenizer),
-    };
-    oct_status status = json_is_array(messages)
-                            ? oct_chat_render(source->chat, messages, &options, out, err)
-                            : oct_fail(err, OCT_INVALID_ARGUMENT, "messages: an array expected, %s found", oct_json_kind(messages));
-    json_decref(messages);
+    struct oct_chat_input input = {0};
+    oct_status status = oct_chat_input_parse(messages_json, options, &input, err);
+    if (status == OCT_OK) status = oct_chat_input_render(&engine->text, &input, out, err);
+    oct_chat_input_free(&input);
     return status;
 }
 
-oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, bool add_generation_prompt, char **text, oct_error *err) {
+oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, const oct_chat_options *options, char **text, size_t *length,
+                           oct_error *err) {
     struct oct_chat_prompt prompt = {0};
-    OCT_TRY(render(engine, messages_json, add_generation_prompt, &prompt, err));
+    OCT_TRY(render(engine, messages_json, options, &prompt, err));
+    *length = prompt.text.length;
     *text = oct_buffer_take(&prompt.text);
     oct_chat_prompt_free(&prompt);
     return OCT_OK;
 }
 
-oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, bool add_generation_prompt, int32_t **ids, size_t *count,
+oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, const oct_chat_options *options, int32_t **ids, size_t *count,
                            oct_error *err) {
     struct oct_chat_prompt prompt = {0};
     struct oct_ids encoded = {0};
-    OCT_TRY(render(engine, messages_json, add_generation_prompt, &prompt, err));
-    oct_chat_encode(engine->text.tokenizer, &prompt, &encoded);
+    OCT_TRY(render(engine, messages_json, options, &prompt, err));
+    oct_chat_encode(engine->text.tokenizer, &prompt, options->add_special_tokens ? OCT_ENCODE_ADD_SPECIAL : 0, &encoded);
     oct_chat_prompt_free(&prompt);
     *ids = encoded.data;
     *count = encoded.count;

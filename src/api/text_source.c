@@ -105,84 +105,127 @@ out:
     return status;
 }
 
-// --- the chat template ------------------------------------------------------------------------------------------------------------
+// --- the chat templates -----------------------------------------------------------------------------------------------------------
 
 struct template_text {
     char *name, *source; // owned; source NULL: none
     size_t length;
 };
 
+// What a checkpoint has.
+struct template_texts {
+    struct template_text chat, tool_chat;
+    struct oct_buffer other_names; // of templates that no chat would choose: "rag, agent"
+};
+
+static void template_texts_free(struct template_texts *texts) {
+    free(texts->chat.name);
+    free(texts->chat.source);
+    free(texts->tool_chat.name);
+    free(texts->tool_chat.source);
+    oct_buffer_free(&texts->other_names);
+}
+
+static struct template_text copy_text(const char *name, const char *text, size_t length) {
+    return (struct template_text){oct_strdup(name), oct_strndup(text, length), length};
+}
+
 static oct_status template_from_file(const char *path, struct template_text *out, oct_error *err) {
     out->name = oct_strdup(path);
     return oct_file_read(path, MAX_TEMPLATE_BYTES, &out->source, &out->length, err);
 }
 
-// What the user gave: a text that can only be Jinja, else a path.
+// What the user gave: a file where there is one of that name, else Jinja, which a name without braces and newlines cannot be.
 static oct_status template_from_option(const char *option, struct template_text *out, oct_error *err) {
-    if (!strstr(option, "{{") && !strstr(option, "{%")) return template_from_file(option, out, err);
-    *out = (struct template_text){oct_strdup("chat template"), oct_strdup(option), strlen(option)};
-    return OCT_OK;
-}
-
-// tokenizer_config.json holds one template, or a list of named ones of which "default" is meant for chats.
-static const json_t *default_template(const json_t *value) {
-    size_t i;
-    json_t *entry;
-    if (json_is_string(value)) return value;
-    json_array_foreach(value, i, entry) {
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        if (name && !strcmp(name, "default")) return json_object_get(entry, "template");
+    if (!oct_path_exists(option) && strpbrk(option, "{}\n")) {
+        *out = copy_text("chat template", option, strlen(option));
+        return OCT_OK;
     }
-    return NULL;
+    return template_from_file(option, out, err);
 }
 
-static oct_status template_from_tokenizer_config(const char *path, struct template_text *out, oct_error *err) {
-    json_t *config;
+static void take_named(struct template_texts *texts, const char *path, const char *name, const json_t *text) {
+    struct template_text *out = !strcmp(name, "default") ? &texts->chat : !strcmp(name, "tool_use") ? &texts->tool_chat : NULL;
+    if (!out) oct_buffer_printf(&texts->other_names, "%s%.80s", texts->other_names.length ? ", " : "", name);
+    if (!out || out->source) return;
+    *out = copy_text(path, json_string_value(text), json_string_length(text));
+}
+
+// tokenizer_config.json holds one template, or a list of named ones.
+static oct_status templates_from_tokenizer_config(const char *path, struct template_texts *texts, oct_error *err) {
+    json_t *config, *entry;
+    size_t i;
     OCT_TRY(oct_json_load(path, MAX_CONFIG_BYTES, &config, err));
-    const json_t *text = default_template(json_object_get(config, "chat_template"));
-    if (json_is_string(text)) {
-        out->name = oct_strdup(path);
-        out->length = json_string_length(text);
-        out->source = oct_strndup(json_string_value(text), out->length);
+    const json_t *given = json_object_get(config, "chat_template");
+    if (json_is_string(given)) take_named(texts, path, "default", given);
+    json_array_foreach(given, i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        const json_t *text = json_object_get(entry, "template");
+        if (name && json_is_string(text)) take_named(texts, path, name, text);
     }
     json_decref(config);
     return OCT_OK;
 }
 
-static oct_status template_from_directory(const char *directory, struct template_text *out, oct_error *err) {
+static oct_status templates_from_directory(const char *directory, struct template_texts *texts, oct_error *err) {
     char *jinja = oct_path_join(directory, "chat_template.jinja"), *config = oct_path_join(directory, "tokenizer_config.json");
+    char *tools = oct_path_join(directory, "additional_chat_templates/tool_use.jinja");
     oct_status status = OCT_OK;
-    if (oct_path_exists(jinja))
-        status = template_from_file(jinja, out, err);
-    else if (oct_path_exists(config))
-        status = template_from_tokenizer_config(config, out, err);
+    if (oct_path_exists(jinja)) {
+        status = template_from_file(jinja, &texts->chat, err);
+        if (status == OCT_OK && oct_path_exists(tools)) status = template_from_file(tools, &texts->tool_chat, err);
+    } else if (oct_path_exists(config)) {
+        status = templates_from_tokenizer_config(config, texts, err);
+    }
     free(jinja);
     free(config);
+    free(tools);
     return status;
 }
 
-static oct_status template_of_model(const struct oct_checkpoint *checkpoint, const char *path, struct template_text *out, oct_error *err) {
-    const struct oct_gguf *gguf = oct_checkpoint_gguf(checkpoint);
-    if (!gguf) return template_from_directory(oct_checkpoint_directory(checkpoint), out, err);
+static void template_from_key(const struct oct_gguf *gguf, const char *path, const char *key, struct template_text *out) {
     struct oct_gguf_string text;
-    if (!oct_gguf_string(gguf, "tokenizer.chat_template", &text)) return OCT_OK;
+    if (!oct_gguf_string(gguf, key, &text)) return;
     struct oct_buffer name = {0};
-    oct_buffer_printf(&name, "%s: tokenizer.chat_template", path);
-    *out = (struct template_text){oct_buffer_take(&name), oct_strndup(text.data, text.length), text.length};
+    oct_buffer_printf(&name, "%s: %s", path, key);
+    *out = copy_text(name.data, text.data, text.length);
+    oct_buffer_free(&name);
+}
+
+static oct_status templates_of_model(const struct oct_checkpoint *checkpoint, const char *path, struct template_texts *texts,
+                                     oct_error *err) {
+    const struct oct_gguf *gguf = oct_checkpoint_gguf(checkpoint);
+    if (!gguf) return templates_from_directory(oct_checkpoint_directory(checkpoint), texts, err);
+    template_from_key(gguf, path, "tokenizer.chat_template", &texts->chat);
+    template_from_key(gguf, path, "tokenizer.chat_template.tool_use", &texts->tool_chat);
     return OCT_OK;
 }
 
-static oct_status open_chat(const struct oct_checkpoint *checkpoint, const char *path, const char *option, struct oct_text_source *source,
-                            oct_error *err) {
-    struct template_text text = {0};
-    oct_status status = option ? template_from_option(option, &text, err) : template_of_model(checkpoint, path, &text, err);
-    if (status == OCT_OK && text.source)
-        status = oct_chat_template_compile(text.name, text.source, text.length, &source->chat, err);
+static oct_status compile(const struct template_text *text, struct oct_chat_template **out, oct_error *err) {
+    return oct_chat_template_compile(text->name, text->source, text->length, out, err);
+}
+
+static oct_status fail_without_template(const struct template_texts *texts, const char *path, oct_error *err) {
+    static const char remedy[] =
+        "give one with --chat-template, the path of a file or Jinja itself (in the C API: the option chat_template)";
+    if (texts->other_names.length || texts->tool_chat.source)
+        return oct_fail(err, OCT_NOT_FOUND, "%s has no chat template called \"default\", only %s%s%s: %s", path,
+                        texts->other_names.length ? texts->other_names.data : "",
+                        texts->other_names.length && texts->tool_chat.source ? ", " : "", texts->tool_chat.source ? "tool_use" : "",
+                        remedy);
+    return oct_fail(err, OCT_NOT_FOUND, "%s has no chat template: %s", path, remedy);
+}
+
+static void open_chats(const struct oct_checkpoint *checkpoint, const char *path, const char *option, struct oct_text_source *source) {
+    struct template_texts texts = {0};
+    oct_error *err = &source->chat_problem;
+    oct_status status = option ? template_from_option(option, &texts.chat, err) : templates_of_model(checkpoint, path, &texts, err);
+    if (status == OCT_OK && texts.chat.source)
+        compile(&texts.chat, &source->chat, err);
     else if (status == OCT_OK)
-        status = oct_fail(err, OCT_NOT_FOUND, "%s has no chat template: give one with the option chat_template", path);
-    free(text.name);
-    free(text.source);
-    return status;
+        fail_without_template(&texts, path, err);
+    if (texts.tool_chat.source) compile(&texts.tool_chat, &source->tool_chat, &source->tool_chat_problem);
+    template_texts_free(&texts);
 }
 
 oct_status oct_text_source_open(const struct oct_checkpoint *checkpoint, const char *path, const char *chat_template,
@@ -193,8 +236,9 @@ oct_status oct_text_source_open(const struct oct_checkpoint *checkpoint, const c
         OCT_TRY(tokenizer_from_gguf(gguf, path, &out->tokenizer, err));
     else
         OCT_TRY(oct_tokenizer_from_directory(oct_checkpoint_directory(checkpoint), &out->tokenizer, err));
-    oct_status status = open_chat(checkpoint, path, chat_template, out, &out->chat_problem);
-    if (status == OCT_OK || !chat_template) return OCT_OK;
+    open_chats(checkpoint, path, chat_template, out);
+    if (out->chat || !chat_template) return OCT_OK;
+    oct_status status = out->chat_problem.code;
     if (err) *err = out->chat_problem;
     oct_text_source_close(out);
     return status;
@@ -202,6 +246,7 @@ oct_status oct_text_source_open(const struct oct_checkpoint *checkpoint, const c
 
 void oct_text_source_close(struct oct_text_source *source) {
     oct_chat_template_free(source->chat);
+    oct_chat_template_free(source->tool_chat);
     oct_tokenizer_free(source->tokenizer);
     *source = (struct oct_text_source){0};
 }

@@ -1,6 +1,7 @@
 // calibrate.c: `octavo calibrate`: one command instead of the calibration scripts: measures a model over prompts, writes the measurement
 // and the two QUANT_CONFIG files, quantizes once to write the scales, and says how far the result is from bf16. Every file is written
 // whole or not at all, and nothing is written before the measurement is complete.
+#include "api/chat_input.h"
 #include "api/quantization.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -144,14 +145,13 @@ static oct_status encode_prompt(const struct oct_session *session, const struct 
         encode_contents(tokenizer, prompt->messages, ids);
         return OCT_OK;
     }
-    struct oct_chat_options options = {
+    const struct oct_chat_input input = {
+        .messages = prompt->messages,
         .add_generation_prompt = true, // the ranges should hold for what a server sees, which ends so
-        .bos_token = oct_tokenizer_bos(tokenizer),
-        .eos_token = oct_tokenizer_eos(tokenizer),
     };
     struct oct_chat_prompt rendered = {0};
-    OCT_TRY(oct_chat_render(session->text.chat, prompt->messages, &options, &rendered, err));
-    oct_chat_encode(tokenizer, &rendered, ids);
+    OCT_TRY(oct_chat_input_render(&session->text, &input, &rendered, err));
+    oct_chat_encode(tokenizer, &rendered, 0, ids);
     oct_chat_prompt_free(&rendered);
     return OCT_OK;
 }

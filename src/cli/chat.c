@@ -2,6 +2,7 @@
 // turn renders and tokenizes it whole.
 #include "base/buffer.h"
 #include "base/json.h"
+#include "cli/chat_flags.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
@@ -19,6 +20,7 @@ struct chat_options {
     const char *model, *system;
     bool stats;
     struct oct_sampling_flags sampling;
+    struct oct_chat_flags chat;
     struct oct_engine_flags engine;
     struct oct_ignored_flags ignored;
 };
@@ -141,9 +143,16 @@ static bool drop_oldest_turn(json_t *messages) {
 
 // The conversation's tokens, with the oldest turns dropped until a quarter of the context is free for the answer.
 static oct_status fitting_tokens(struct chat *chat, int32_t **ids, size_t *count, oct_error *err) {
+    const struct oct_chat_flags *chat_flags = &chat->options->chat;
+    const oct_chat_options options = {
+        .add_generation_prompt = true,
+        .template_kwargs_json = chat_flags->template_kwargs,
+        .content_format = chat_flags->content_format,
+        .allow_special_tokens_in_messages = chat_flags->allow_special_tokens_in_messages,
+    };
     for (bool dropped = false;; dropped = true) {
         char *json = json_dumps(chat->messages, JSON_COMPACT);
-        oct_status status = oct_chat_tokens(chat->engine, json, true, ids, count, err);
+        oct_status status = oct_chat_tokens(chat->engine, json, &options, ids, count, err);
         free(json);
         OCT_TRY(status);
         if (*count <= (size_t)chat->max_model_len / 4 * 3 || !drop_oldest_turn(chat->messages)) {
@@ -231,6 +240,7 @@ static oct_status open_engine(const struct chat_options *options, oct_engine **e
 
 static oct_status run(const void *given, oct_error *err) {
     const struct chat_options *options = given;
+    OCT_TRY(oct_chat_flags_check(&options->chat, err));
     oct_interrupt_catch();
     struct chat chat = {.options = options, .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     OCT_TRY(open_engine(options, &chat.engine, err));
@@ -255,6 +265,7 @@ const struct oct_command oct_command_chat = {
     .options_size = sizeof(struct chat_options),
     .groups = {{"Conversation", flags, 0},
                {"Sampling", oct_sampling_flag_table, FIELD(sampling)},
+               {"Chat template", oct_chat_flag_table, FIELD(chat)},
                {"Model", oct_model_flag_table, FIELD(engine)},
                {"Engine", oct_engine_flag_table, FIELD(engine)},
                {"Accepted without effect", oct_ignored_flag_table, FIELD(ignored)}},

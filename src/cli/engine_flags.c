@@ -93,7 +93,7 @@ const struct oct_flag oct_engine_flag_table[] = {
      .type = OCT_FLAG_STRING,
      .offset = FIELD(chat_template),
      .metavar = "FILE",
-     .help = "a Jinja template, or a file that holds one, instead of the model's own"},
+     .help = "a file with a Jinja template, or Jinja itself, instead of the model's own template"},
     {0},
 };
 

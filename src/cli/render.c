@@ -1,15 +1,19 @@
 // render.c: `octavo render`: the prompt that a chat template makes of messages.
+#include "api/chat_input.h"
 #include "base/memory.h"
+#include "cli/chat_flags.h"
 #include "cli/commands.h"
 #include "cli/prompt_input.h"
 #include "cli/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct render_options {
-    const char *model, *messages, *tools, *chat_template;
-    bool generation_prompt, ids;
+    const char *model, *messages, *tools, *documents, *chat_template;
+    bool add_generation_prompt, continue_final_message, ids;
+    struct oct_chat_flags chat;
 };
 
 #define FIELD(name) offsetof(struct render_options, name)
@@ -22,26 +26,53 @@ static const struct oct_flag flags[] = {
      .metavar = "FILE",
      .help = "a JSON array of {\"role\", \"content\"}; - is standard input"},
     {.name = "tools", .type = OCT_FLAG_STRING, .offset = FIELD(tools), .metavar = "FILE", .help = "a JSON array of tools"},
+    {.name = "documents", .type = OCT_FLAG_STRING, .offset = FIELD(documents), .metavar = "FILE", .help = "a JSON array of documents"},
+    {.name = "add-generation-prompt",
+     .type = OCT_FLAG_BOOL,
+     .offset = FIELD(add_generation_prompt),
+     .initial = "true",
+     .help = "end with what opens the assistant's answer"},
+    {.name = "continue-final-message",
+     .type = OCT_FLAG_BOOL,
+     .offset = FIELD(continue_final_message),
+     .help = "end inside the last message, for the model to go on with it"},
+    {.name = "ids", .type = OCT_FLAG_BOOL, .offset = FIELD(ids), .help = "print the prompt's token ids, as a JSON array"},
+    {0},
+};
+
+static const struct oct_flag template_flags[] = {
     {.name = "chat-template",
      .type = OCT_FLAG_STRING,
      .offset = FIELD(chat_template),
      .metavar = "FILE",
-     .help = "a Jinja template instead of the model's own"},
-    {.name = "generation-prompt",
-     .type = OCT_FLAG_BOOL,
-     .offset = FIELD(generation_prompt),
-     .initial = "true",
-     .help = "end with what opens the assistant's answer"},
-    {.name = "ids", .type = OCT_FLAG_BOOL, .offset = FIELD(ids), .help = "print the prompt's token ids, as a JSON array"},
+     .help = "a file with a Jinja template, or Jinja itself, instead of the model's own template"},
     {0},
 };
 
 static oct_status read_json(const char *file, const char *flag, json_t **out, oct_error *err) {
     struct oct_buffer text = {0};
+    if (!file) return OCT_OK;
     oct_status status = oct_prompt_input_read(flag, NULL, file, &text, err);
-    if (status == OCT_OK) status = oct_json_parse(file, text.data ? text.data : "", text.length, out, err);
+    const char *name = strcmp(file, "-") == 0 ? "standard input" : file;
+    if (status == OCT_OK) status = oct_json_parse(name, text.data ? text.data : "", text.length, out, err);
     oct_buffer_free(&text);
     return status;
+}
+
+static oct_status read_input(const struct render_options *options, struct oct_chat_input *input, oct_error *err) {
+    const char *kwargs = options->chat.template_kwargs;
+    *input = (struct oct_chat_input){
+        .add_generation_prompt = options->add_generation_prompt && !options->continue_final_message,
+        .continue_final_message = options->continue_final_message,
+        .allow_special_tokens_in_messages = options->chat.allow_special_tokens_in_messages,
+        .content_format = options->chat.content_format,
+    };
+    if (!options->messages) return oct_fail(err, OCT_INVALID_ARGUMENT, "--messages FILE is missing");
+    OCT_TRY(oct_chat_flags_check(&options->chat, err));
+    OCT_TRY(read_json(options->messages, "messages", &input->messages, err));
+    OCT_TRY(read_json(options->tools, "tools", &input->tools, err));
+    OCT_TRY(read_json(options->documents, "documents", &input->documents, err));
+    return kwargs ? oct_json_parse("--chat-template-kwargs", kwargs, strlen(kwargs), &input->template_kwargs, err) : OCT_OK;
 }
 
 static void print_prompt(const struct oct_tokenizer *tokenizer, const struct oct_chat_prompt *prompt, bool as_ids) {
@@ -50,43 +81,24 @@ static void print_prompt(const struct oct_tokenizer *tokenizer, const struct oct
         return;
     }
     struct oct_ids ids = {0};
-    oct_chat_encode(tokenizer, prompt, &ids);
+    oct_chat_encode(tokenizer, prompt, 0, &ids);
     for (size_t i = 0; i < ids.count; i++) printf("%s%d", i ? ", " : "[", (int)ids.data[i]);
     puts(ids.count ? "]" : "[]");
     free(ids.data);
 }
 
-static oct_status render(const struct render_options *options, struct oct_session *session, const json_t *messages, const json_t *tools,
-                         oct_error *err) {
-    OCT_TRY(oct_session_open_files(options->model, options->chat_template, session, err));
-    if (!session->text.chat) {
-        *err = session->text.chat_problem;
-        return err->code;
-    }
-    struct oct_chat_options chat = {
-        .add_generation_prompt = options->generation_prompt,
-        .bos_token = oct_tokenizer_bos(session->text.tokenizer),
-        .eos_token = oct_tokenizer_eos(session->text.tokenizer),
-        .tools = tools,
-    };
-    struct oct_chat_prompt prompt = {0};
-    OCT_TRY(oct_chat_render(session->text.chat, messages, &chat, &prompt, err));
-    print_prompt(session->text.tokenizer, &prompt, options->ids);
-    oct_chat_prompt_free(&prompt);
-    return OCT_OK;
-}
-
 static oct_status run(const void *given, oct_error *err) {
     const struct render_options *options = given;
-    json_t *messages = NULL, *tools = NULL;
+    struct oct_chat_input input = {0};
     struct oct_session session = {0};
-    oct_status status = options->messages ? OCT_OK : oct_fail(err, OCT_INVALID_ARGUMENT, "--messages FILE is missing");
-    if (status == OCT_OK) status = read_json(options->messages, "messages", &messages, err);
-    if (status == OCT_OK && options->tools) status = read_json(options->tools, "tools", &tools, err);
-    if (status == OCT_OK) status = render(options, &session, messages, tools, err);
+    struct oct_chat_prompt prompt = {0};
+    oct_status status = read_input(options, &input, err);
+    if (status == OCT_OK) status = oct_session_open_files(options->model, options->chat_template, &session, err);
+    if (status == OCT_OK) status = oct_chat_input_render(&session.text, &input, &prompt, err);
+    if (status == OCT_OK) print_prompt(session.text.tokenizer, &prompt, options->ids);
+    oct_chat_prompt_free(&prompt);
     oct_session_close(&session);
-    json_decref(messages);
-    json_decref(tools);
+    oct_chat_input_free(&input);
     return status;
 }
 
@@ -95,8 +107,9 @@ const struct oct_command oct_command_render = {
     .positional = "MODEL",
     .positional_offset = FIELD(model),
     .summary = "show the prompt that the chat template makes of messages",
-    .details = "The text goes to standard output as it is, without a newline of its own.",
+    .details = "The text goes to standard output as it is, without a newline of its own.\n"
+               "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | octavo render smollm2 --messages - --ids\n",
     .options_size = sizeof(struct render_options),
-    .groups = {{"Options", flags, 0}},
+    .groups = {{"Chat", flags, 0}, {"Template", template_flags, 0}, {"Template, as a server has it", oct_chat_flag_table, FIELD(chat)}},
     .run = run,
 };

@@ -1,5 +1,6 @@
 // serve.c: `octavo serve`: opens an engine and serves it over HTTP until it is told to stop.
 #include "base/log.h"
+#include "cli/chat_flags.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
@@ -15,7 +16,8 @@ struct serve_options {
     double shutdown_timeout;
     struct oct_flag_list served_model_names, api_keys;
     bool enable_request_id_headers, enable_prompt_tokens_details, enable_force_include_usage, return_tokens_as_token_ids;
-    bool disable_access_log;
+    bool disable_access_log, trust_request_chat_template;
+    struct oct_chat_flags chat;
     struct oct_engine_flags engine;
     struct oct_ignored_flags ignored;
 };
@@ -76,6 +78,10 @@ static const struct oct_flag flags[] = {
      .type = OCT_FLAG_BOOL,
      .offset = FIELD(disable_access_log),
      .help = "no log line for each request"},
+    {.name = "trust-request-chat-template",
+     .type = OCT_FLAG_BOOL,
+     .offset = FIELD(trust_request_chat_template),
+     .help = "let a request bring a chat template of its own"},
     {.name = "model", .type = OCT_FLAG_STRING, .offset = FIELD(model), .help = "another way to give MODEL"},
     {0},
 };
@@ -106,6 +112,10 @@ static oct_status serve(const struct serve_options *options, oct_engine *engine,
         .enable_force_include_usage = options->enable_force_include_usage,
         .return_tokens_as_token_ids = options->return_tokens_as_token_ids,
         .disable_access_log = options->disable_access_log,
+        .trust_request_chat_template = options->trust_request_chat_template,
+        .allow_special_tokens_in_messages = options->chat.allow_special_tokens_in_messages,
+        .chat_template_content_format = options->chat.content_format,
+        .default_chat_template_kwargs = options->chat.template_kwargs,
     };
     if (!server.num_api_keys && environment_key && *environment_key) {
         server.api_keys = &environment_key;
@@ -116,6 +126,7 @@ static oct_status serve(const struct serve_options *options, oct_engine *engine,
 
 static oct_status run(const void *given, oct_error *err) {
     const struct serve_options *options = given;
+    OCT_TRY(oct_chat_flags_check(&options->chat, err));
     oct_log_set_level(OCT_LOG_INFO);
     oct_interrupt_catch(); // until the server takes the signals over
     oct_engine *engine;
@@ -134,6 +145,7 @@ const struct oct_command oct_command_serve = {
                "  QUANT_CONFIG=out/llama/maxabs_quant_g3.json octavo serve ./llama --quantization inc --kv-cache-dtype fp8_inc\n",
     .options_size = sizeof(struct serve_options),
     .groups = {{"Server", flags, 0},
+               {"Chat template", oct_chat_flag_table, FIELD(chat)},
                {"Model", oct_model_flag_table, FIELD(engine)},
                {"Engine", oct_engine_flag_table, FIELD(engine)},
                {"Accepted without effect", oct_ignored_flag_table, FIELD(ignored)}},

@@ -1,6 +1,7 @@
-// chat_completions.c: POST /v1/chat/completions. The messages are brought into the form that templates expect, and become one prompt.
+// chat_completions.c: POST /v1/chat/completions. The messages become one prompt.
 
 #include "base/memory.h"
+#include "server/chat_call.h"
 #include "server/chat_messages.h"
 #include "server/generation.h"
 #include "server/openai_response.h"
@@ -18,41 +19,44 @@ static bool check(struct oct_generation *generation) {
 }
 
 // Tokenizing a text that cannot fit would only cost time; rendering it tells the exact length that the message names.
-static bool check_length(struct oct_generation *generation, const char *messages_json, size_t content_length) {
+static bool check_length(struct oct_generation *generation, const struct oct_chat_call *call) {
     const struct oct_serving *serving = generation->serving;
+    size_t content_length = oct_messages_length(json_object_get(generation->request.body, "messages")), length;
     if (content_length <= (size_t)serving->engine_info.max_model_len * (size_t)serving->longest_token) return true;
     char *text;
     oct_error err;
-    if (oct_chat_prompt(serving->engine, messages_json, generation->request.add_generation_prompt, &text, &err) != OCT_OK)
+    if (oct_chat_prompt(serving->engine, call->messages, &call->options, &text, &length, &err) != OCT_OK)
         return oct_api_fail_engine(&generation->error, &err);
-    bool fits = oct_prompt_check_length(generation, text, strlen(text));
+    bool fits = oct_prompt_check_length(generation, text, length);
     oct_free(text);
     return fits;
 }
 
-static bool tokenize(struct oct_generation *generation) {
-    json_t *messages = json_object_get(generation->request.body, "messages");
-    if (!oct_normalize_messages(messages, generation->serving->model, &generation->error)) return false;
-    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
-    if (!generation->request.add_generation_prompt) generation->role = oct_strdup(json_string_value(json_object_get(last, "role")));
-
-    generation->num_prompts = 1;
-    generation->prompts = oct_alloc(1, sizeof *generation->prompts, "prompts");
-    struct oct_prompt *prompt = &generation->prompts[0];
-    char *text = json_dumps(messages, JSON_COMPACT);
-    OCT_CHECK(text);
+static bool tokenize_call(struct oct_generation *generation, const struct oct_chat_call *call, struct oct_prompt *prompt) {
     oct_error err;
-    int32_t *ids = NULL;
-    bool fits = check_length(generation, text, oct_messages_length(messages));
-    if (fits && oct_chat_tokens(generation->serving->engine, text, generation->request.add_generation_prompt, &ids, &prompt->num_ids,
-                                &err) != OCT_OK)
-        fits = oct_api_fail_engine(&generation->error, &err);
-    free(text);
-    if (!fits) return false;
+    int32_t *ids;
+    if (!check_length(generation, call)) return false;
+    if (oct_chat_tokens(generation->serving->engine, call->messages, &call->options, &ids, &prompt->num_ids, &err) != OCT_OK)
+        return oct_api_fail_engine(&generation->error, &err);
     prompt->ids = oct_alloc(prompt->num_ids ? prompt->num_ids : 1, sizeof *prompt->ids, "a prompt");
     if (prompt->num_ids) memcpy(prompt->ids, ids, prompt->num_ids * sizeof *ids); // no tokens: ids may be NULL
     oct_free(ids);
-    return oct_prompt_finish(generation, 0);
+    return true;
+}
+
+static bool tokenize(struct oct_generation *generation) {
+    const json_t *messages = json_object_get(generation->request.body, "messages");
+    struct oct_chat_call call = {0};
+    bool fits = oct_chat_call_make(generation, &call);
+    if (fits) {
+        const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+        if (!generation->request.add_generation_prompt) generation->role = oct_strdup(json_string_value(json_object_get(last, "role")));
+        generation->num_prompts = 1;
+        generation->prompts = oct_alloc(1, sizeof *generation->prompts, "prompts");
+        fits = tokenize_call(generation, &call, &generation->prompts[0]);
+    }
+    oct_chat_call_free(&call);
+    return fits && oct_prompt_finish(generation, 0);
 }
 
 // ---- The answer.

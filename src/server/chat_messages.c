@@ -1,4 +1,4 @@
-// chat_messages.c: checks of a chat request's messages, in vLLM's words.
+// chat_messages.c: checks of a chat request's messages, in vLLM's words. What else templates need of them is the engine's business.
 #include "server/chat_messages.h"
 
 #include "server/openai_request.h"
@@ -30,82 +30,61 @@ static bool invalid_message(struct oct_api_error *error, size_t index, const cha
     return oct_openai_invalid(error, param, type, text, input);
 }
 
-// Text parts joined by newlines, as vLLM joins them. *out is a new string.
-static bool join_parts(struct oct_api_error *error, const char *model, const json_t *parts, json_t **out) {
-    struct oct_buffer text = {0};
-    oct_buffer_puts(&text, "");
-    bool fits = true;
-    for (size_t i = 0; fits && i < json_array_size(parts); i++) {
+static bool check_parts(struct oct_api_error *error, const char *model, const json_t *parts) {
+    for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *part = json_array_get(parts, i);
         const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *content = type ? json_object_get(part, !strcmp(type, "refusal") ? "refusal" : "text") : NULL;
-        if (type && (!strcmp(type, "text") || !strcmp(type, "refusal")) && json_is_string(content)) {
-            if (i > 0) oct_buffer_puts(&text, "\n");
-            oct_buffer_append(&text, json_string_value(content), json_string_length(content));
-        } else if (type && (strstr(type, "image") || strstr(type, "audio") || strstr(type, "video") || !strcmp(type, "file"))) {
-            fits = oct_api_fail(error, NULL, "%.200s is not a multimodal model", model);
-        } else {
-            fits = oct_api_fail(error, NULL, "Content part %zu of a message: an object {\"type\": \"text\", \"text\": ...} expected", i);
-        }
+        bool is_text = type && (!strcmp(type, "text") || !strcmp(type, "refusal"));
+        if (is_text && json_is_string(json_object_get(part, type))) continue;
+        if (type && (strstr(type, "image") || strstr(type, "audio") || strstr(type, "video") || !strcmp(type, "file")))
+            return oct_api_fail(error, NULL, "%.200s is not a multimodal model", model);
+        if (type && !is_text)
+            return oct_api_fail(error, NULL, "Content part %zu of a message: type \"text\" expected, \"%.80s\" found", i, type);
+        return oct_api_fail(error, NULL, "Content part %zu of a message: an object {\"type\": \"text\", \"text\": ...} expected", i);
     }
-    *out = fits ? json_stringn_nocheck(text.data, text.length) : NULL;
-    oct_buffer_free(&text);
-    return fits;
+    return true;
 }
 
-// vLLM hands templates the arguments of past calls as objects, not as the JSON text in which they come.
-static bool parse_arguments(struct oct_api_error *error, size_t index, json_t *calls) {
+static bool check_tool_calls(struct oct_api_error *error, size_t index, const json_t *calls) {
     if (!json_is_array(calls)) return invalid_message(error, index, "tool_calls", "list_type", "Input should be a valid list", calls);
     for (size_t i = 0; i < json_array_size(calls); i++) {
-        json_t *call = json_array_get(calls, i), *function = json_object_get(call, "function");
+        const json_t *call = json_array_get(calls, i);
         if (!json_is_object(call))
             return invalid_message(error, index, "tool_calls", "dict_type", "Input should be a valid dictionary", call);
-        const json_t *arguments = json_object_get(function, "arguments");
-        if (!json_is_string(arguments)) continue;
-        json_t *parsed = json_loadb(json_string_value(arguments), json_string_length(arguments), JSON_ALLOW_NUL, NULL);
-        if (parsed) json_object_set_new(function, "arguments", parsed);
     }
     return true;
 }
 
-// Checks one message and brings its content into the form of a string.
-static bool normalize(struct oct_api_error *error, const char *model, size_t index, json_t *message) {
+static bool check_message(struct oct_api_error *error, const char *model, size_t index, const json_t *message) {
     if (!json_is_object(message)) return invalid_message(error, index, NULL, "dict_type", "Input should be a valid dictionary", message);
     const json_t *role = json_object_get(message, "role"), *content = json_object_get(message, "content");
-    json_t *calls = json_object_get(message, "tool_calls");
+    const json_t *calls = json_object_get(message, "tool_calls");
     if (!role) return invalid_message(error, index, "role", "missing", "Field required", message);
     if (!json_is_string(role)) return invalid_message(error, index, "role", "string_type", "Input should be a valid string", role);
-    if (calls && !json_is_null(calls) && !parse_arguments(error, index, calls)) return false;
-    // The newer name of the same role. Templates know the older one.
-    if (!strcmp(json_string_value(role), "developer")) json_object_set_new(message, "role", json_string("system"));
-    role = json_object_get(message, "role");
+    if (calls && !json_is_null(calls) && !check_tool_calls(error, index, calls)) return false;
     bool may_be_null = !strcmp(json_string_value(role), "assistant");
-    json_t *text = NULL;
-    if (json_is_string(content)) return true;
-    if (json_is_array(content)) {
-        if (!join_parts(error, model, content, &text)) return false;
-    } else if (!content || (json_is_null(content) && may_be_null)) {
-        text = json_string("");
-    } else if (json_is_object(content)) {
+    if (!content || json_is_string(content) || (json_is_null(content) && may_be_null)) return true;
+    if (json_is_array(content)) return check_parts(error, model, content);
+    if (json_is_object(content))
         return oct_api_fail(error, NULL, "The content of message %zu is an object; a string or a list of parts is expected", index);
-    } else {
-        return invalid_message(error, index, "content", "string_type", "Input should be a valid string", content);
-    }
-    json_object_set_new(message, "content", text);
-    return true;
+    return invalid_message(error, index, "content", "string_type", "Input should be a valid string", content);
 }
 
-bool oct_normalize_messages(json_t *messages, const char *model, struct oct_api_error *error) {
+bool oct_check_message_list(const json_t *messages, const char *model, struct oct_api_error *error) {
     size_t count = json_array_size(messages);
     if (count == 0) return oct_api_fail(error, NULL, "Cannot apply chat template to an empty conversation. Provide at least one message.");
     for (size_t i = 0; i < count; i++)
-        if (!normalize(error, model, i, json_array_get(messages, i))) return false;
+        if (!check_message(error, model, i, json_array_get(messages, i))) return false;
     return true;
 }
 
 size_t oct_messages_length(const json_t *messages) {
-    size_t total = 0;
-    for (size_t i = 0; i < json_array_size(messages); i++)
-        total += json_string_length(json_object_get(json_array_get(messages, i), "content"));
+    size_t total = 0, i, k;
+    const json_t *message, *part;
+    json_array_foreach(messages, i, message) {
+        const json_t *content = json_object_get(message, "content");
+        total += json_string_length(content);
+        json_array_foreach(content, k, part) total += json_string_length(json_object_get(part, "text"));
+    }
     return total;
 }

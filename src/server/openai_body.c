@@ -3,6 +3,8 @@
 
 #include "server/openai_request.h"
 
+#include "base/json.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -56,6 +58,20 @@ static struct oct_buffer quote_literals(const char *text, size_t length) {
     return out;
 }
 
+// A body with an integer past 64 bits. Parameters get it as a real, so that their range check can name it; what a template shows keeps its
+// digits (see base/json.h).
+static json_t *parse_with_big_integers(const char *text, size_t length, size_t flags) {
+    static const char *const shown[] = {"messages", "tools", "documents", "chat_template_kwargs"};
+    json_t *body = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, NULL), *exact;
+    if (!json_is_object(body) || oct_json_parse("body", text, length, &exact, NULL) != OCT_OK) return body;
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        json_t *value = json_object_get(exact, shown[i]);
+        if (value) json_object_set(body, shown[i], value);
+    }
+    json_decref(exact);
+    return body;
+}
+
 // Where Python's parser would see the error: at the start of the token that jansson has just read.
 static int error_position(const json_error_t *problem) {
     const char *token = strstr(problem->text, "near '");
@@ -69,9 +85,8 @@ bool oct_openai_parse(struct oct_openai_request *request, const char *text, size
     json_error_t problem;
     const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
     request->body = json_loadb(text, length, flags, &problem);
-    // Integers past 64 bits: taken as reals, so that the range check of their parameter can name it.
     if (!request->body && json_error_code(&problem) == json_error_numeric_overflow)
-        request->body = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &problem);
+        request->body = parse_with_big_integers(text, length, flags);
     if (!request->body && (strstr(problem.text, "NaN") || strstr(problem.text, "Infinity"))) {
         struct oct_buffer quoted = quote_literals(text, length);
         json_error_t ignored;

@@ -153,6 +153,7 @@ static const struct parameter parameters[] = {
     {"allowed_token_ids", BOTH, LIST, true, IGNORED, INT64_MIN},
     {"bad_words", BOTH, LIST, false, IGNORED, INT64_MIN},
     {"documents", OCT_CHAT, LIST, true, IGNORED, INT64_MIN},
+    {"chat_template", MESSAGES, STRING, true, IGNORED, INT64_MIN},
     {"chat_template_kwargs", MESSAGES, OBJECT, true, IGNORED, INT64_MIN},
     {"kv_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},
     {"ec_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},
@@ -166,7 +167,7 @@ static void set_defaults(struct oct_openai_request *request, enum oct_endpoint_s
     request->stream_interval = 1;
     request->temperature = request->top_p = request->repetition_penalty = 1;
     request->skip_special_tokens = request->add_generation_prompt = true;
-    request->add_special_tokens = endpoint != OCT_CHAT;
+    request->add_special_tokens = endpoint != OCT_CHAT && !json_object_get(request->body, "messages"); // templates have their own
 }
 
 // A string that is one number and nothing else. pydantic takes such strings for numbers.
@@ -353,6 +354,9 @@ static bool check_combinations(const json_t *body, enum oct_endpoint_set endpoin
     if (!check_logprobs(body, endpoint == OCT_CHAT ? "top_logprobs" : "logprobs", error)) return false;
     if (endpoint == OCT_CHAT && is_true(json_object_get(body, "top_logprobs")) && !is_true(json_object_get(body, "logprobs")))
         return oct_api_fail(error, "top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)");
+    if ((endpoint & MESSAGES) && is_true(json_object_get(body, "continue_final_message")) &&
+        is_true(json_object_get(body, "add_generation_prompt")))
+        return oct_api_fail(error, NULL, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
     const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
     if (endpoint == OCT_CHAT && json_is_array(tools) && json_array_size(tools) == 0)
         return oct_api_fail(
@@ -421,13 +425,9 @@ static const struct {
     {"ec_transfer_params", BOTH, NULL, false},
     {"vllm_xargs", BOTH, NULL, false},
     {"mm_processor_kwargs", OCT_CHAT, NULL, false},
-    {"chat_template_kwargs", MESSAGES, NULL, false},
-    {"documents", OCT_CHAT, NULL, false},
-    {"continue_final_message", MESSAGES, NULL, false},
     {"return_prompt_text", OCT_CHAT, NULL, false},
     {"return_token_strs", OCT_TOKENIZE, NULL, false},
     {"echo", OCT_CHAT, NULL, false},
-    {"add_special_tokens", OCT_CHAT, NULL, false},
 };
 
 static bool check_tools(const json_t *body, enum oct_endpoint_set endpoint, struct oct_api_error *error) {
@@ -452,8 +452,7 @@ static bool check_tools(const json_t *body, enum oct_endpoint_set endpoint, stru
         found |= named && name && !strcmp(named, name);
     }
     if (json_array_size(tools) == 0) return true;
-    if (endpoint == OCT_TOKENIZE || (text && !strcmp(text, "none")))
-        return oct_api_fail(error, "tools", "`tools` are not supported. (parameter=tools)");
+    if (endpoint == OCT_TOKENIZE || (text && !strcmp(text, "none"))) return true; // for the template to show
     if (text && !strcmp(text, "required"))
         return oct_api_fail(error, NULL, "tool_choice=\"required\" requires --tool-call-parser to be set");
     if (named && !found)
@@ -490,11 +489,6 @@ static bool check_refused(const struct oct_openai_request *request, enum oct_end
             "continue_final_message and add_generation_prompt are not compatible. Use continue_final_message when you want the model "
             "to continue the final message, and add_generation_prompt when you want to add a header that will prompt it to start a "
             "new assistant message instead.");
-    if ((endpoint & MESSAGES) && is_true(json_object_get(body, "chat_template")))
-        return oct_api_fail(
-            error, NULL,
-            "Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with untrusted "
-            "chat template.");
     if ((endpoint & MESSAGES) && !check_tools(body, endpoint, error)) return false;
     if (!check_response_format(body, error)) return false;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {

@@ -18,6 +18,10 @@ struct oct_server_options {
     double shutdown_timeout; // seconds that running requests get after SIGINT or SIGTERM; 0: they are aborted at once
     bool enable_request_id_headers, enable_prompt_tokens_details, enable_force_include_usage, return_tokens_as_token_ids; // as vLLM's flags
     bool disable_access_log;
+    bool trust_request_chat_template;                             // a request may bring a template of its own
+    bool allow_special_tokens_in_messages;                        // as in oct_chat_options
+    const char *chat_template_content_format;                     // as in oct_chat_options
+    const char *default_chat_template_kwargs;                     // JSON object; what a request names itself comes before. NULL: none
     double sse_keep_alive_interval;                               // seconds between comments in a stream that has nothing to say; 0: none
     double idle_timeout;                                          // seconds a connection may wait for its next request; 0: 5
     double head_timeout;                                          // seconds in which the head of a request must arrive; 0: 10

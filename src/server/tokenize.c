@@ -1,5 +1,6 @@
 // tokenize.c: POST /tokenize (a text or a chat to token ids) and POST /detokenize (back).
 
+#include "server/chat_call.h"
 #include "server/chat_messages.h"
 #include "server/generation.h"
 #include "server/openai_response.h"
@@ -7,21 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool tokenize_messages(struct oct_generation *generation, json_t *messages, int32_t **ids, size_t *count) {
-    if (!oct_normalize_messages(messages, generation->serving->model, &generation->error)) return false;
-    char *text = json_dumps(messages, JSON_COMPACT);
-    OCT_CHECK(text);
+static bool tokenize_messages(struct oct_generation *generation, int32_t **ids, size_t *count) {
+    struct oct_chat_call call = {0};
     oct_error err;
-    oct_status status = oct_chat_tokens(generation->serving->engine, text, generation->request.add_generation_prompt, ids, count, &err);
-    free(text);
-    return status == OCT_OK || oct_api_fail_engine(&generation->error, &err);
+    bool good = oct_chat_call_make(generation, &call);
+    if (good && oct_chat_tokens(generation->serving->engine, call.messages, &call.options, ids, count, &err) != OCT_OK)
+        good = oct_api_fail_engine(&generation->error, &err);
+    oct_chat_call_free(&call);
+    return good;
 }
 
 static bool answer_tokenize(struct oct_generation *generation, struct oct_json_writer *writer) {
     struct oct_openai_request *request = &generation->request;
     struct oct_api_error *error = &generation->error;
-    const json_t *prompt = json_object_get(request->body, "prompt");
-    json_t *messages = json_object_get(request->body, "messages");
+    const json_t *prompt = json_object_get(request->body, "prompt"), *messages = json_object_get(request->body, "messages");
     if (!messages && !prompt) return oct_openai_invalid(error, "body.prompt", "missing", "Field required", request->body);
     if (messages && !oct_check_messages(request->body, error)) return false;
     if (!messages && !json_is_string(prompt))
@@ -32,7 +32,7 @@ static bool answer_tokenize(struct oct_generation *generation, struct oct_json_w
     size_t count;
     oct_error err;
     if (messages) {
-        if (!tokenize_messages(generation, messages, &ids, &count)) return false;
+        if (!tokenize_messages(generation, &ids, &count)) return false;
     } else if (oct_tokenize(generation->serving->engine, json_string_value(prompt), json_string_length(prompt), request->add_special_tokens,
                             &ids, &count, &err) != OCT_OK) {
         return oct_api_fail_engine(error, &err);

@@ -12,6 +12,8 @@
 
 struct oct_chat_template {
     struct jinja_template *template; // owned
+    enum oct_content_format content_format;
+    bool knows_developer;
 };
 
 oct_status oct_chat_template_compile(const char *name, const char *source, size_t length, struct oct_chat_template **out, oct_error *err) {
@@ -23,7 +25,17 @@ oct_status oct_chat_template_compile(const char *name, const char *source, size_
     OCT_TRY(jinja_compile(name, source, length, &template, err));
     *out = oct_alloc(1, sizeof **out, "a chat template");
     (*out)->template = template;
+    (*out)->content_format = oct_content_format_of(template);
+    (*out)->knows_developer = length && memmem(source, length, "developer", strlen("developer"));
     return OCT_OK;
+}
+
+enum oct_content_format oct_chat_content_format(const struct oct_chat_template *chat) {
+    return chat->content_format;
+}
+
+bool oct_chat_knows_developer(const struct oct_chat_template *chat) {
+    return chat->knows_developer;
 }
 
 void oct_chat_template_free(struct oct_chat_template *chat) {
@@ -107,56 +119,86 @@ static oct_status cut_at_end_mark(struct oct_marked_text *text, const json_t *la
     bool trimmed = at + mark.length >= span.length || span.text[at + mark.length] != ' ';
     text->text.length = trimmed ? jinja_strip(oct_subspan(span, 0, at), NULL, false, true).length : at;
     text->text.data[text->text.length] = '\0';
-    text->marks.length = text->text.length;
+    if (text->has_marks) text->marks.length = text->text.length;
     return OCT_OK;
 }
 
-static oct_status render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_options *options,
-                         struct oct_marked_text *text, oct_error *err) {
-    json_t *bos = json_string(options->bos_token ? options->bos_token : ""),
-           *eos = json_string(options->eos_token ? options->eos_token : "");
+// Templates build tokens out of roles, as in '<|' + message.role + '|>'; these words cannot forge anything.
+static bool is_known_role(const char *key, const char *word) {
+    static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
+    if (strcmp(key, "role") != 0) return false;
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        if (strcmp(word, roles[i]) == 0) return true;
+    }
+    return false;
+}
+
+// A further variable must not stand in for the conversation or its tools.
+static oct_status check_variable(const char *name, oct_error *err) {
+    static const char *const taken[] = {"messages", "conversation", "tools", "chat_template"};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        if (strcmp(name, taken[i]) == 0) return oct_fail(err, OCT_INVALID_ARGUMENT, "got multiple values for keyword argument '%s'", name);
+    }
+    return OCT_OK;
+}
+
+// The order matters: of two variables with one name the later one counts. bos and eos: JSON strings.
+static oct_status render_variables(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_context *context,
+                                   const json_t *bos, const json_t *eos, struct oct_marked_text *text, oct_error *err) {
     struct jinja_variable variables[MAX_VARIABLES] = {
-        {"messages", messages, true}, {"tools", options->tools, true},
-        {"documents", NULL, true},    {"add_generation_prompt", options->add_generation_prompt ? json_true() : json_false(), false},
-        {"bos_token", bos, false},    {"eos_token", eos, false},
+        {"bos_token", bos, false, NULL},
+        {"eos_token", eos, false, NULL},
+        {"documents", NULL, true, NULL},
     };
-    size_t count = 6;
+    size_t count = 3;
     const char *name;
     json_t *value;
-    oct_status status = OCT_OK;
-    json_object_foreach((json_t *)options->extra, name, value) {
-        if (count == MAX_VARIABLES) {
-            status = oct_fail(err, OCT_INVALID_ARGUMENT, "at most %d template variables expected, %zu found", MAX_VARIABLES - 6,
-                              json_object_size(options->extra));
-            goto out;
-        }
-        variables[count++] = (struct jinja_variable){name, value, true};
+    json_object_foreach((json_t *)context->extra, name, value) {
+        OCT_TRY(check_variable(name, err));
+        if (count == MAX_VARIABLES - 4)
+            return oct_fail(err, OCT_INVALID_ARGUMENT, "at most %d further template variables expected, %zu found", MAX_VARIABLES - 7,
+                            json_object_size(context->extra));
+        variables[count++] = (struct jinja_variable){name, value, true, NULL};
     }
+    variables[count++] = (struct jinja_variable){"messages", messages, true, is_known_role};
+    variables[count++] = (struct jinja_variable){"tools", context->tools, true, NULL};
+    variables[count++] =
+        (struct jinja_variable){"add_generation_prompt", context->add_generation_prompt ? json_true() : json_false(), false, NULL};
+    if (context->documents) variables[count++] = (struct jinja_variable){"documents", context->documents, true, NULL};
     time_t now = time(NULL);
     struct tm local;
     localtime_r(&now, &local);
-    status = jinja_render(chat->template, variables, count, &local, text, err);
-out:
+    return jinja_render(chat->template, variables, count, &local, text, err);
+}
+
+static oct_status render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_context *context,
+                         struct oct_marked_text *text, oct_error *err) {
+    json_t *bos = json_string(context->bos_token ? context->bos_token : ""),
+           *eos = json_string(context->eos_token ? context->eos_token : "");
+    oct_status status = render_variables(chat, messages, context, bos, eos, text, err);
     json_decref(bos);
     json_decref(eos);
     return status;
 }
 
-oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_options *options,
+oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *messages, const struct oct_chat_context *context,
                            struct oct_chat_prompt *out, oct_error *err) {
-    if (options->continue_final_message && options->add_generation_prompt) {
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "continue_final_message and add_generation_prompt are not compatible");
+    if (context->continue_final_message && context->add_generation_prompt) {
+        return oct_fail(err, OCT_INVALID_ARGUMENT,
+                        "continue_final_message and add_generation_prompt are not compatible. Use continue_final_message when you want "
+                        "the model to continue the final message, and add_generation_prompt when you want to add a header that will "
+                        "prompt it to start a new assistant message instead.");
     }
     json_t *prepared = prepare_messages(messages);
     const size_t count = json_array_size(prepared);
     const json_t *said = NULL; // by the last message; lives in `messages`
-    struct oct_marked_text text = {.has_marks = true};
+    struct oct_marked_text text = {.has_marks = !context->trust_messages};
     oct_status status = OCT_OK;
-    if (options->continue_final_message) status = mark_end(json_array_get(prepared, count - 1), &said, err);
-    if (status == OCT_OK) status = render(chat, prepared, options, &text, err);
-    if (status == OCT_OK && options->continue_final_message) status = cut_at_end_mark(&text, said, err);
+    if (context->continue_final_message) status = mark_end(json_array_get(prepared, count - 1), &said, err);
+    if (status == OCT_OK) status = render(chat, prepared, context, &text, err);
+    if (status == OCT_OK && context->continue_final_message) status = cut_at_end_mark(&text, said, err);
     if (status == OCT_OK) {
-        out->from_message = (unsigned char *)oct_buffer_take(&text.marks);
+        out->from_message = text.has_marks ? (unsigned char *)oct_buffer_take(&text.marks) : NULL;
         out->text = text.text;
         text.text = (struct oct_buffer){0};
     }
@@ -165,7 +207,7 @@ oct_status oct_chat_render(const struct oct_chat_template *chat, const json_t *m
     return status;
 }
 
-void oct_chat_encode(const struct oct_tokenizer *tokenizer, const struct oct_chat_prompt *prompt, struct oct_ids *ids) {
+void oct_chat_encode(const struct oct_tokenizer *tokenizer, const struct oct_chat_prompt *prompt, int flags, struct oct_ids *ids) {
     const char *text = prompt->text.data ? prompt->text.data : "";
-    oct_encode_marked(tokenizer, (struct oct_span){text, prompt->from_message, prompt->text.length}, 0, ids);
+    oct_encode_marked(tokenizer, (struct oct_span){text, prompt->from_message, prompt->text.length}, flags, ids);
 }

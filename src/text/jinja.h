@@ -18,6 +18,8 @@ struct jinja_variable {
     const char *name;
     const json_t *value; // NULL: none
     bool marked;         // strings in it come out of a message
+    // Whether a string, the value of `key` in some object, is a word that needs no mark. NULL: none is.
+    bool (*is_plain_word)(const char *key, const char *word);
 };
 
 // What a hostile template may use at most. Steps are evaluated nodes and, for work on long strings, blocks of bytes.

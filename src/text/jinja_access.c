@@ -43,6 +43,10 @@ static bool special_attribute(struct jinja *j, struct jinja_value object, struct
             if (jinja_span_is(name, attributes[i].name)) return *out = attributes[i].value, true;
         }
     }
+    if (object.type == JINJA_TUPLE && object.list->is_group) {
+        if (jinja_span_is(name, "grouper")) return *out = object.list->items[0], true;
+        if (jinja_span_is(name, "list")) return *out = object.list->items[1], true;
+    }
     if (object.type == JINJA_MACRO && jinja_span_is(name, "name")) return *out = object.macro->node->constant, true;
     if (object.type == JINJA_MACRO && jinja_span_is(name, "arguments")) {
         *out = jinja_new_list(j, JINJA_TUPLE, 0);
@@ -129,7 +133,8 @@ struct jinja_value jinja_slice(struct jinja *j, struct jinja_value object, struc
     if (jinja_is_undefined(object)) jinja_fail_undefined(j, object);
     bool is_text = jinja_is_string(object), is_view = object.type == JINJA_VIEW && strcmp(object.view->label, "range") == 0;
     if (object.type == JINJA_DICT) jinja_fail(j, "a dict has no slices");
-    if (!is_text && !is_view && object.type != JINJA_LIST && object.type != JINJA_TUPLE) return jinja_undefined();
+    if (!is_text && !is_view && object.type != JINJA_LIST && object.type != JINJA_TUPLE)
+        jinja_fail(j, "'%s' object is not subscriptable", jinja_type_name(object));
     if (!jinja_is_none(third) && !jinja_is_integer(third)) jinja_fail(j, "slice step must be an integer or None");
     int64_t step = jinja_is_none(third) ? 1 : jinja_as_integer(third);
     if (step == 0) jinja_fail(j, "slice step cannot be zero");

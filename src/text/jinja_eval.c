@@ -448,7 +448,7 @@ static void fill_root(struct jinja *j, const struct jinja_variable *variables, s
     }
     for (size_t i = 0; i < num_variables; i++) {
         int32_t symbol = oct_token_table_find(symbols, variables[i].name, strlen(variables[i].name));
-        if (symbol >= 0) set_variable(j, j->root, symbol, jinja_from_json(j, variables[i].value, variables[i].marked));
+        if (symbol >= 0) set_variable(j, j->root, symbol, jinja_from_json(j, variables[i].value, &variables[i]));
     }
 }
 

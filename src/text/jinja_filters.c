@@ -122,8 +122,7 @@ FILTER(filter_center) {
 }
 
 FILTER(filter_truncate) {
-    if (jinja_is_number(self) || jinja_is_none(self)) jinja_fail(j, "object of type '%s' has no len()", jinja_type_name(self));
-    struct jinja_value text = jinja_to_string(j, self);
+    struct jinja_value text = self;
     int64_t length = jinja_integer_or(j, arguments, 0, "length", 255), leeway = jinja_integer_or(j, arguments, 3, "leeway", 5);
     if (length > JINJA_MAX_BYTES || leeway > JINJA_MAX_BYTES) return text; // longer than any text
     if (length < 0 || leeway < 0) jinja_fail(j, "truncate: a length and a leeway of at least 0 expected");
@@ -132,6 +131,7 @@ FILTER(filter_truncate) {
     int64_t count = (int64_t)jinja_length(j, text), kept = length - (int64_t)jinja_length(j, end);
     if (kept < 0) jinja_fail(j, "truncate: expected length >= %lld", (long long)(length - kept));
     if (count <= length + leeway) return text;
+    if (!jinja_is_string(text)) jinja_fail(j, "truncate: str expected, %s found", jinja_type_name(text));
     struct oct_span head = oct_subspan(*text.string, 0, jinja_character_offset(*text.string, (size_t)kept));
     size_t work = 0, space = kill ? SIZE_MAX : jinja_find_last(head, (struct oct_span){.text = " ", .length = 1}, head.length, &work);
     if (space != SIZE_MAX) head = oct_subspan(head, 0, space);
@@ -161,31 +161,8 @@ FILTER(filter_wordcount) {
 }
 
 FILTER(filter_wordwrap) {
-    int64_t width = jinja_integer_or(j, arguments, 0, "width", 79), column = 0;
-    struct jinja_value lines = call_method(j, jinja_to_string(j, self), "splitlines");
-    struct jinja_text out = {0};
-    if (width < 1) jinja_fail(j, "wordwrap: a width of at least 1 expected");
-    for (size_t i = 0; i < lines.list->count; i++) {
-        const struct jinja_list *words = call_method(j, lines.list->items[i], "split").list;
-        if (i) jinja_text_puts(j, &out, "\n");
-        column = 0;
-        for (size_t k = 0; k < words->count; k++) {
-            struct oct_span word = *words->items[k].string;
-            int64_t count = (int64_t)jinja_count_characters(word);
-            if (column && column + 1 + count > width) jinja_text_puts(j, &out, "\n"), column = 0;
-            if (column) jinja_text_puts(j, &out, " "), column++;
-            while (count > width) { // a word longer than a line is broken
-                size_t head = jinja_character_offset(word, (size_t)width);
-                jinja_text_add(j, &out, oct_subspan(word, 0, head));
-                jinja_text_puts(j, &out, "\n");
-                word = oct_subspan(word, head, word.length);
-                count -= width;
-            }
-            jinja_text_add(j, &out, word);
-            column += count;
-        }
-    }
-    return jinja_text_value(j, &out);
+    if (!jinja_is_string(self)) jinja_fail(j, "wordwrap: str expected, %s found", jinja_type_name(self));
+    return jinja_wrap_words(j, self, arguments);
 }
 
 FILTER(filter_striptags) {
@@ -208,18 +185,35 @@ FILTER(filter_striptags) {
     return jinja_text_value(j, &joined);
 }
 
-FILTER(filter_urlencode) {
-    (void)arguments;
-    struct oct_span text = text_of(j, self);
-    struct jinja_text out = {0};
+// Percent-encodes text; in the parts of a query a slash is encoded too, and a space is a plus.
+static void quote_url(struct jinja *j, struct jinja_text *out, struct oct_span text, bool in_query) {
     for (size_t i = 0; i < text.length; i++) {
         unsigned char c = (unsigned char)text.text[i];
-        char escape[4];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_.-~/", c));
-        snprintf(escape, sizeof escape, "%%%02X", c);
+        char escape[4] = "+";
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("_.-~", c)) ||
+                     (c == '/' && !in_query);
+        if (c != ' ' || !in_query) snprintf(escape, sizeof escape, "%%%02X", c);
         unsigned char marks[3];
         memset(marks, text.marks ? text.marks[i] : 0, sizeof marks);
-        jinja_text_add(j, &out, plain ? oct_subspan(text, i, i + 1) : (struct oct_span){escape, marks, 3});
+        jinja_text_add(j, out, plain ? oct_subspan(text, i, i + 1) : (struct oct_span){escape, marks, strlen(escape)});
+    }
+}
+
+FILTER(filter_urlencode) {
+    struct jinja_text out = {0};
+    if (jinja_is_string(self) || !jinja_is_iterable(self)) {
+        quote_url(j, &out, text_of(j, self), false);
+        return jinja_text_value(j, &out);
+    }
+    if (self.type == JINJA_DICT) self = jinja_call_value(j, jinja_attribute(j, self, jinja_string_of(j, "items")), arguments);
+    const struct jinja_list *pairs = jinja_iterate(j, self);
+    for (size_t i = 0; i < pairs->count; i++) {
+        const struct jinja_list *pair = jinja_iterate(j, pairs->items[i]);
+        if (pair->count != 2) jinja_fail(j, "urlencode: pairs expected, %zu values found", pair->count);
+        if (i) jinja_text_puts(j, &out, "&");
+        quote_url(j, &out, text_of(j, pair->items[0]), true);
+        jinja_text_puts(j, &out, "=");
+        quote_url(j, &out, text_of(j, pair->items[1]), true);
     }
     return jinja_text_value(j, &out);
 }
@@ -339,7 +333,9 @@ FILTER(filter_filesizeformat) {
     static const char *const units[2][8] = {{"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"},
                                             {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}};
     bool binary = jinja_truth(jinja_argument_or(arguments, 0, "binary", jinja_bool(false)));
-    double bytes = jinja_as_real(filter_float(j, self, &(struct jinja_arguments){0})), base = binary ? 1024 : 1000, unit = base;
+    double bytes = jinja_is_number(self) ? jinja_as_real(self) : 0, base = binary ? 1024 : 1000, unit = base;
+    if (!jinja_is_number(self) && !(jinja_is_string(self) && parse_float(*self.string, &bytes)))
+        jinja_fail(j, "filesizeformat: a number expected, %s found", jinja_type_name(self));
     char line[64];
     size_t i = 0;
     if (bytes == 1) return jinja_string_of(j, "1 Byte");
@@ -363,17 +359,28 @@ FILTER(filter_abs) {
     return jinja_int(integer < 0 ? -integer : integer);
 }
 
+// To a multiple of 10^zeros, ties to an even one. zeros: 1 to 18.
+static struct jinja_value round_integer(struct jinja *j, int64_t integer, int zeros) {
+    int64_t unit = 1, rounded;
+    for (int i = 0; i < zeros; i++) unit *= 10;
+    int64_t rest = integer % unit, down = integer / unit;                                      // towards zero
+    int64_t away = rest < 0 ? -1 : 1, twice = rest < 0 ? -(rest + unit / 2) : rest - unit / 2; // > 0: past the middle
+    if (twice > 0 || (twice == 0 && down % 2)) down += away;
+    if (__builtin_mul_overflow(down, unit, &rounded)) jinja_fail(j, "the result does not fit in 64 bits");
+    return jinja_int(rounded);
+}
+
 FILTER(filter_round) {
     int64_t precision = jinja_integer_or(j, arguments, 0, "precision", 0);
     struct jinja_value method = jinja_argument_or(arguments, 1, "method", jinja_string_of(j, "common"));
     if (!jinja_is_number(self)) jinja_fail(j, "type %s doesn't define __round__ method", jinja_type_name(self));
     double value = jinja_as_real(self), scale = pow(10, (double)precision);
-    if (jinja_is_string(method) && jinja_span_is(*method.string, "ceil")) return jinja_float(ceil(value * scale) / scale);
-    if (jinja_is_string(method) && jinja_span_is(*method.string, "floor")) return jinja_float(floor(value * scale) / scale);
+    if (jinja_is_string(method) && jinja_span_is(*method.string, "ceil")) return jinja_float(ceil(value * scale) / scale + 0.0); // no -0
+    if (jinja_is_string(method) && jinja_span_is(*method.string, "floor")) return jinja_float(floor(value * scale) / scale + 0.0);
     if (!jinja_is_string(method) || !jinja_span_is(*method.string, "common")) jinja_fail(j, "method must be common, ceil or floor");
     if (jinja_is_integer(self)) {
         if (precision >= 0 || precision < -18) return precision >= 0 ? jinja_int(jinja_as_integer(self)) : jinja_int(0);
-        return jinja_int((int64_t)(nearbyint(value * scale) / scale));
+        return round_integer(j, jinja_as_integer(self), (int)-precision);
     }
     if (precision > 300 || precision < -300 || !isfinite(value)) return jinja_float(precision > 0 ? value : 0);
     if (precision <= 0) return jinja_float(nearbyint(value * scale) / scale);

@@ -69,7 +69,7 @@ static void format_number(struct jinja *j, struct jinja_text *out, struct jinja_
 
 struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format, struct jinja_value arguments) {
     struct jinja_text out = {0};
-    struct jinja_list one = {&arguments, 1, 1};
+    struct jinja_list one = {.items = &arguments, .count = 1, .capacity = 1};
     const struct jinja_list *list = arguments.type == JINJA_TUPLE ? arguments.list : &one;
     size_t used = 0;
     bool named = false;

@@ -351,6 +351,14 @@ CALL(dict_copy) {
     return copy;
 }
 
+CALL(dict_fromkeys) {
+    struct jinja_value value = jinja_argument_or(arguments, 1, "value", jinja_none()), out = jinja_new_dict(j);
+    const struct jinja_list *keys = jinja_iterate(j, jinja_required(j, arguments, 0, "iterable"));
+    (void)self;
+    for (size_t i = 0; i < keys->count; i++) jinja_set(j, out.dict, keys->items[i], value);
+    return out;
+}
+
 CALL(list_count) {
     struct jinja_value wanted = jinja_required(j, arguments, 0, "value");
     int64_t count = 0;
@@ -445,23 +453,16 @@ static const struct method string_methods[] = {
     {0},
 };
 static const struct method dict_methods[] = {
-    {"items", dict_items},
-    {"keys", dict_keys},
-    {"values", dict_values},
-    {"get", dict_get},
-    {"copy", dict_copy},
-    {"pop", NULL},
-    {"popitem", NULL},
-    {"update", NULL},
-    {"setdefault", NULL},
-    {"clear", NULL},
-    {0},
+    {"items", dict_items}, {"keys", dict_keys},         {"values", dict_values}, {"get", dict_get},
+    {"copy", dict_copy},   {"fromkeys", dict_fromkeys}, {"pop", NULL},           {"popitem", NULL},
+    {"update", NULL},      {"setdefault", NULL},        {"clear", NULL},         {0},
 };
 static const struct method list_methods[] = {
     {"count", list_count}, {"index", list_index}, {"copy", list_copy}, {"append", NULL}, {"extend", NULL}, {"insert", NULL},
     {"pop", NULL},         {"remove", NULL},      {"reverse", NULL},   {"sort", NULL},   {"clear", NULL},  {0},
 };
 static const struct method tuple_methods[] = {{"count", list_count}, {"index", list_index}, {0}};
+static const struct method dict_type_methods[] = {{"fromkeys", dict_fromkeys}, {0}}; // of the built-in name `dict`
 static const struct method loop_methods[] = {{"cycle", loop_cycle}, {"changed", loop_changed}, {0}};
 static const struct method cycler_methods[] = {{"next", cycler_next}, {"reset", cycler_reset}, {0}};
 
@@ -485,6 +486,10 @@ jinja_call jinja_find_method(struct jinja_value object, struct oct_span name, bo
         break;
     case JINJA_CYCLER:
         method = cycler_methods;
+        break;
+    case JINJA_FUNCTION:
+        if (object.function->call != jinja_find_global((struct oct_span){.text = "dict", .length = 4})) return NULL;
+        method = dict_type_methods;
         break;
     default:
         return NULL;

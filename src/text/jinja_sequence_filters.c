@@ -195,21 +195,23 @@ static struct jinja_value sorted(struct jinja *j, const struct jinja_list *items
     return out;
 }
 
-// The key of an item for sort, min, max and groupby: itself, or a tuple of what stands at the comma-separated paths.
+// The key of an item for min, max and unique: itself, or what stands at the path `attribute`.
+static struct jinja_value order_key(struct jinja *j, struct jinja_value item, struct jinja_value attribute, bool case_sensitive) {
+    return fold_case(j, jinja_is_none(attribute) ? item : follow(j, item, attribute), case_sensitive);
+}
+
+// The key for sort, where `attribute` may be several paths with commas: then it is a tuple, whose equal parts are passed over.
 static struct jinja_value sort_key(struct jinja *j, struct jinja_value item, struct jinja_value attribute, bool case_sensitive) {
     if (jinja_is_none(attribute)) return fold_case(j, item, case_sensitive);
-    if (!jinja_is_string(attribute) || !memchr(attribute.string->text, ',', attribute.string->length)) {
-        return fold_case(j, follow(j, item, attribute), case_sensitive);
-    }
-    struct jinja_value key = jinja_new_list(j, JINJA_TUPLE, 0);
-    struct oct_span rest = *attribute.string;
-    while (true) {
-        size_t comma = jinja_find(rest, (struct oct_span){.text = ",", .length = 1}, 0);
-        struct oct_span part = oct_subspan(rest, 0, comma == SIZE_MAX ? rest.length : comma);
-        jinja_append(j, key.list, fold_case(j, follow(j, item, jinja_string(j, part)), case_sensitive));
-        if (comma == SIZE_MAX) return key;
+    struct jinja_value key = jinja_new_list(j, JINJA_TUPLE, 1);
+    struct oct_span rest = jinja_is_string(attribute) ? *attribute.string : (struct oct_span){.text = ""};
+    size_t comma;
+    while ((comma = jinja_find(rest, (struct oct_span){.text = ",", .length = 1}, 0)) != SIZE_MAX) {
+        jinja_append(j, key.list, order_key(j, item, jinja_string(j, oct_subspan(rest, 0, comma)), case_sensitive));
         rest = oct_subspan(rest, comma + 1, rest.length);
     }
+    jinja_append(j, key.list, order_key(j, item, jinja_is_string(attribute) ? jinja_string(j, rest) : attribute, case_sensitive));
+    return key;
 }
 
 FILTER(filter_sort) {
@@ -239,7 +241,7 @@ static struct jinja_value extreme(struct jinja *j, struct jinja_value self, cons
     struct jinja_value attribute = jinja_argument_or(arguments, 1, "attribute", jinja_none()), best = jinja_undefined(), best_key = best;
     const struct jinja_list *list = jinja_iterate(j, self);
     for (size_t i = 0; i < list->count; i++) {
-        struct jinja_value key = sort_key(j, list->items[i], attribute, case_sensitive);
+        struct jinja_value key = order_key(j, list->items[i], attribute, case_sensitive);
         if (i && jinja_compare(j, key, best_key, sign < 0 ? "<" : ">") * sign <= 0) continue;
         best = list->items[i], best_key = key;
     }
@@ -270,7 +272,7 @@ FILTER(filter_unique) {
     struct jinja_value seen = jinja_new_dict(j), out = jinja_new_list(j, JINJA_LIST, 0);
     const struct jinja_list *list = jinja_iterate(j, self);
     for (size_t i = 0; i < list->count; i++) {
-        struct jinja_value key = sort_key(j, list->items[i], attribute, case_sensitive);
+        struct jinja_value key = order_key(j, list->items[i], attribute, case_sensitive);
         if (jinja_get(j, seen.dict, key)) continue;
         jinja_set(j, seen.dict, key, jinja_none());
         jinja_append(j, out.list, list->items[i]);
@@ -278,19 +280,28 @@ FILTER(filter_unique) {
     return jinja_new_iterator(j, out.list);
 }
 
+// What stands at `path` inside `item`; `otherwise` where that is undefined, unless it is none.
+static struct jinja_value follow_or(struct jinja *j, struct jinja_value item, struct jinja_value path, struct jinja_value otherwise) {
+    struct jinja_value value = follow(j, item, path);
+    return jinja_is_undefined(value) && !jinja_is_none(otherwise) ? otherwise : value;
+}
+
 FILTER(filter_groupby) {
     struct jinja_value attribute = jinja_required(j, arguments, 0, "attribute"), out = jinja_new_list(j, JINJA_LIST, 0);
+    struct jinja_value otherwise = jinja_argument_or(arguments, 1, "default", jinja_none());
+    bool case_sensitive = jinja_truth(jinja_argument_or(arguments, 2, "case_sensitive", jinja_bool(false)));
     const struct jinja_list *list = jinja_iterate(j, self);
     struct jinja_value *keys = jinja_alloc(j, list->count + 1, sizeof *keys);
-    for (size_t i = 0; i < list->count; i++) keys[i] = sort_key(j, list->items[i], attribute, false);
+    for (size_t i = 0; i < list->count; i++) keys[i] = fold_case(j, follow_or(j, list->items[i], attribute, otherwise), case_sensitive);
     const struct jinja_list *ordered = sorted(j, list, keys, false).list;
     struct jinja_list *group = NULL;
     for (size_t i = 0; i < ordered->count; i++) { // keys are in order too
         if (!group || !jinja_equal(j, keys[i], keys[i - 1])) {
             struct jinja_value pair = jinja_new_list(j, JINJA_TUPLE, 2), items = jinja_new_list(j, JINJA_LIST, 0);
-            jinja_append(j, pair.list, follow(j, ordered->items[i], attribute));
+            jinja_append(j, pair.list, follow_or(j, ordered->items[i], attribute, otherwise));
             jinja_append(j, pair.list, items);
             jinja_append(j, out.list, pair);
+            pair.list->is_group = true;
             group = items.list;
         }
         jinja_append(j, group, ordered->items[i]);
@@ -329,7 +340,7 @@ FILTER(filter_slice) {
         struct jinja_value row = jinja_new_list(j, JINJA_LIST, 0);
         jinja_charge(j, 0);
         for (size_t k = 0; k < each + (i < longer); k++) jinja_append(j, row.list, list->items[at++]);
-        if (!jinja_is_none(fill) && longer && i >= longer) jinja_append(j, row.list, fill);
+        if (!jinja_is_none(fill) && i >= longer) jinja_append(j, row.list, fill);
         jinja_append(j, out.list, row);
     }
     return jinja_new_iterator(j, out.list);

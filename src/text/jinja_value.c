@@ -243,7 +243,7 @@ static struct jinja_value string_from_json(struct jinja *j, const char *text, si
     return big;
 }
 
-struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, bool marked) {
+struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, const struct jinja_variable *variable) {
     struct jinja_value result = jinja_none();
     jinja_enter(j);
     switch (json ? json_typeof(json) : JSON_NULL) {
@@ -262,12 +262,12 @@ struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, bool mar
         result = jinja_float(json_real_value(json));
         break;
     case JSON_STRING:
-        result = string_from_json(j, json_string_value(json), json_string_length(json), marked);
+        result = string_from_json(j, json_string_value(json), json_string_length(json), variable->marked);
         break;
     case JSON_ARRAY:
         result = jinja_new_list(j, JINJA_LIST, json_array_size(json));
         for (size_t i = 0; i < json_array_size(json); i++) {
-            jinja_append(j, result.list, jinja_from_json(j, json_array_get(json, i), marked));
+            jinja_append(j, result.list, jinja_from_json(j, json_array_get(json, i), variable));
         }
         break;
     case JSON_OBJECT: {
@@ -276,7 +276,10 @@ struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, bool mar
         json_t *value;
         result = jinja_new_dict(j);
         json_object_keylen_foreach((json_t *)json, key, length, value) {
-            jinja_set(j, result.dict, string_from_json(j, key, length, marked), jinja_from_json(j, value, marked));
+            const char *word = json_string_value(value);
+            bool plain = word && strlen(word) == json_string_length(value) && variable->is_plain_word && variable->is_plain_word(key, word);
+            jinja_set(j, result.dict, string_from_json(j, key, length, variable->marked),
+                      jinja_from_json(j, value, plain ? &(struct jinja_variable){0} : variable));
         }
         break;
     }

@@ -80,6 +80,7 @@ struct jinja_value {
 struct jinja_list {
     struct jinja_value *items; // (count)
     size_t count, capacity;
+    bool is_group; // a tuple of groupby, whose items have the names grouper and list
 };
 
 struct jinja_pair {
@@ -193,7 +194,7 @@ const struct jinja_value *jinja_get(struct jinja *j, const struct jinja_dict *di
 const struct jinja_value *jinja_get_named(struct jinja *j, const struct jinja_dict *dict, const char *name);
 struct jinja_value jinja_new_view(struct jinja *j, const char *label, struct jinja_list *list);
 struct jinja_value jinja_new_iterator(struct jinja *j, struct jinja_list *list);
-struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, bool marked);
+struct jinja_value jinja_from_json(struct jinja *j, const json_t *json, const struct jinja_variable *variable); // whose marks it gets
 
 bool jinja_truth(struct jinja_value value);
 bool jinja_equal(struct jinja *j, struct jinja_value a, struct jinja_value b);
@@ -238,6 +239,9 @@ struct jinja_value jinja_change_case(struct jinja *j, struct oct_span span, enum
 struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format, struct jinja_value arguments);
 struct jinja_value jinja_format_braces(struct jinja *j, struct oct_span format, const struct jinja_arguments *arguments);
 struct jinja_value jinja_format_time(struct jinja *j, struct oct_span format);
+
+// jinja_wrap.c. The arguments are those of the filter wordwrap.
+struct jinja_value jinja_wrap_words(struct jinja *j, struct jinja_value text, const struct jinja_arguments *arguments);
 
 struct jinja_value jinja_call_value(struct jinja *j, struct jinja_value callee, const struct jinja_arguments *arguments); // jinja_eval.c
 // jinja_access.c

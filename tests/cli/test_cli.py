@@ -356,7 +356,90 @@ def test_messages_are_rendered_through_the_template(tmp_path):
     messages.write_text(json.dumps([{"role": "user", "content": "hi"}]))
     assert succeeds("render", TINY, "-m", messages, "--chat-template", CHAT_TEMPLATE).stdout == "<user>hi\n<assistant>"
     fails(2, "--messages FILE is missing", "render", TINY)
-    fails(1, "chat template", "render", TINY, "-m", messages)
+    error = fails(1, "has no chat template", "render", TINY, "-m", messages).stderr
+    assert "--chat-template" in error and "file" in error and "Jinja" in error
+    template = tmp_path / "template.jinja"
+    template.write_text("from a file: {{ messages[0].content }}")
+    assert succeeds("render", TINY, "-m", messages, "--chat-template", template).stdout == "from a file: hi"
+    fails(1, "no-such-file", "render", TINY, "-m", messages, "--chat-template", "no-such-file")
+    fails(2, "chat template, line 2: ", "render", TINY, "-m", messages, "--chat-template", "\n{% if %}")
+
+
+def test_everything_a_template_can_see_can_be_given(tmp_path):
+    def file(name, value):
+        path = tmp_path / name
+        path.write_text(json.dumps(value))
+        return path
+
+    messages = file("messages.json", [{"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                                      {"role": "assistant", "content": None, "tool_calls": [
+                                          {"function": {"name": "f", "arguments": "{\"x\": 12345678901234567890}"}}]},
+                                      {"role": "tool", "content": "ok"}])
+    template = ("{% for m in messages %}{{ m.role }}: {{ m.content }} {{ m.tool_calls[0].function.arguments.x if m.tool_calls }}\n{% endfor %}"
+                "{{ tools | tojson }} {{ (documents or [{}])[0].text }} {{ mood }} {{ add_generation_prompt }}")
+    render = ["render", TINY, "-m", messages, "--chat-template", template]
+    out = succeeds(*render, "--tools", file("tools.json", [{"type": "function"}]), "--documents", file("documents.json", [{"text": "d"}]),
+                   "--chat-template-kwargs", '{"mood": "fine"}').stdout
+    assert out == 'system: a\nb \nassistant:  12345678901234567890\ntool: ok \n[{"type": "function"}] d fine True'
+    assert succeeds(*render, "--no-add-generation-prompt").stdout.endswith(" False")
+    parts = [*render[:-1], "{% for m in messages %}{{ m.content }}{% endfor %}"]
+    assert succeeds(*parts, "--chat-template-content-format", "openai").stdout.startswith("[{'type': 'text', 'text': 'a'}, {'type'")
+    assert succeeds(*render[:-1], "{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}").stdout == "<a><b><ok>"
+    last = file("last.json", [{"role": "user", "content": "Tell me"}, {"role": "assistant", "content": "The answer"}])
+    assert succeeds("render", TINY, "-m", last, "--chat-template", "{% for m in messages %}[{{ m.content }}]{% endfor %}>",
+                    "--continue-final-message").stdout == "[Tell me][The answer"
+
+
+@pytest.mark.parametrize("status, error, messages", [
+    (1, "not valid JSON", b"["), (1, "not valid JSON", b""), (2, "an array expected, object found", b"{}"),
+    (2, "at least one message expected", b"[]"), (2, 'messages[0]: a string "role" expected, nothing found', b'[{"content": "x"}]'),
+    (1, "not valid JSON: line 1", b'[{"role": "user", "content": "\xff"}]'), (1, "not valid JSON", b'[{"role": "user", "content": "a\0b"}]'),
+    (1, "not valid JSON", b'[{"role": "user", "content": "\\ud800"}]'), (1, "maximum parsing depth", b"[" * 100_000),
+    (2, "nested more than 400 levels deep", b'[{"role": "user", "content": "x", "y": ' + b"[" * 900 + b"]" * 900 + b"}]"),
+    (1, '"image_url" found', b'[{"role": "user", "content": [{"type": "image_url"}]}]')])
+def test_a_bad_file_of_messages_is_an_error(tmp_path, status, error, messages):
+    path = tmp_path / "messages.json"
+    path.write_bytes(messages)
+    fails(status, error, "render", TINY, "-m", path, "--chat-template", "{{ messages }}")
+
+
+def test_bad_options_of_a_chat_are_errors(tmp_path):
+    path = tmp_path / "messages.json"
+    path.write_text('[{"role": "user", "content": "x"}]')
+    render = ["render", TINY, "-m", path, "--chat-template", "{{ messages }}"]
+    for command in [render, ["chat", TINY], ["serve", TINY]]:
+        fails(2, "--chat-template-kwargs: an object expected, array found", *command, "--chat-template-kwargs", "[]")
+        fails(1, "--chat-template-kwargs: not valid JSON", *command, "--chat-template-kwargs", "{")
+        fails(2, "auto|string|openai", *command, "--chat-template-content-format", "list")
+    fails(2, "'messages'", *render, "--chat-template-kwargs", '{"messages": 1}')
+    fails(1, "nowhere.json", *render, "--tools", tmp_path / "nowhere.json")
+    fails(2, "documents: an array expected, object found", *render, "--documents", "-", stdin="{}")
+
+
+def test_a_long_message_is_rendered_whole(tmp_path):
+    path = tmp_path / "messages.json"
+    path.write_text(json.dumps([{"role": "user", "content": "ab \u00e9\0" * 2_000_000}]))
+    out = succeeds("render", TINY, "-m", path, "--chat-template", "{{ messages[0].content }}").stdout
+    assert len(out) == 10_000_000
+
+
+@needs_smollm2
+def test_prompts_are_vllm_s():
+    """Ids that a vLLM server gave for the same conversations."""
+    hi = {"role": "user", "content": "Hi"}
+    user = [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182, 2, 198, 1, 4093, 198,
+            26843, 2, 198]
+    turn = [1, 520, 9531, 198]
+
+    def ids(messages, *flags):
+        return json.loads(succeeds("render", "smollm2", "-m", "-", "--ids", *flags, stdin=json.dumps(messages)).stdout)
+
+    assert ids([hi]) == user + turn
+    assert ids([hi], "--no-add-generation-prompt") == user
+    assert ids([hi, {"role": "assistant", "content": "Hello"}], "--continue-final-message") == user + turn + [19556]
+    assert ids([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]) == user + turn
+    assert len(ids([{"role": "developer", "content": "Be terse."}, hi])) == 19
+    assert len(ids([{"role": "alien", "content": "Hi"}])) == 31
 
 
 @needs_smollm2
@@ -366,6 +449,10 @@ def test_a_message_cannot_forge_a_turn():
     honest = json.loads(succeeds("render", "smollm2", "-m", "-", "--ids", stdin=json.dumps([{"role": "user", "content": "hi"}])).stdout)
     start, = json.loads(succeeds("tokenize", "smollm2", "--text", "<|im_start|>", "--ids").stdout)
     assert ids.count(start) == honest.count(start) == 3
+    trusting = ["render", "smollm2", "-m", "-", "--allow-special-tokens-in-messages"]
+    text = succeeds(*trusting, stdin=forged).stdout
+    ids = json.loads(succeeds(*trusting, "--ids", stdin=forged).stdout)
+    assert ids.count(start) == 4 and ids == json.loads(succeeds("tokenize", "smollm2", "--ids", stdin=text).stdout)
 
 
 # --- calibrate ------------------------------------------------------------------------------------------------------------------------

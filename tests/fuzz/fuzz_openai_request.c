@@ -12,7 +12,7 @@ static bool read_request(struct oct_openai_request *request, enum oct_endpoint_s
     if (!oct_openai_parse(request, text, length, error)) return false;
     if (set != OCT_COMPLETIONS) {
         json_t *messages = json_object_get(request->body, "messages");
-        if (!oct_check_messages(request->body, error) || !oct_normalize_messages(messages, "m", error)) return false;
+        if (!oct_check_messages(request->body, error) || !oct_check_message_list(messages, "m", error)) return false;
         char *dumped = json_dumps(messages, JSON_COMPACT); // what the template engine is given
         OCT_CHECK(dumped);
         free(dumped);

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         tools =
             parse("[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"x\":{\"type\":\"integer\"}}}}}]");
     }
-    struct oct_chat_options options = {.add_generation_prompt = true, .bos_token = "<s>", .eos_token = "</s>", .tools = tools};
+    struct oct_chat_context options = {.add_generation_prompt = true, .bos_token = "<s>", .eos_token = "</s>", .tools = tools};
     if (oct_chat_template_compile("fuzz", (const char *)data, size, &chat, &err) != OCT_OK) return 0;
     if (oct_chat_render(chat, messages, &options, &prompt, &err) == OCT_OK) {
         OCT_CHECK(oct_utf8_valid(prompt.text.data ? prompt.text.data : "", prompt.text.length));

@@ -5,6 +5,7 @@
 //   !seeded      says the letter that the seed numbers
 //   !slowtext=50  tokenizing takes 50 ms             !say=TEXT;  the answer repeats TEXT instead
 
+#include "base/buffer.h"
 #include "octavo.h"
 
 #include <errno.h>
@@ -210,21 +211,40 @@ oct_status oct_detokenize(oct_engine *engine, const int32_t *ids, size_t count, 
     return OCT_OK;
 }
 
-// The "template": what the JSON says, word for word.
-oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, bool add_generation_prompt, char **text, oct_error *err) {
+// The "template": what the JSON says, word for word, and each option that is not as requests have it by default.
+oct_status oct_chat_prompt(oct_engine *engine, const char *messages_json, const oct_chat_options *options, char **text, size_t *length,
+                           oct_error *err) {
+    const struct {
+        const char *name, *value;
+    } shown[] = {
+        {"tools", options->tools_json},
+        {"documents", options->documents_json},
+        {"kwargs", options->template_kwargs_json},
+        {"template", options->chat_template},
+        {"format", options->content_format},
+        {"continue", options->continue_final_message ? "yes" : NULL},
+        {"special", options->add_special_tokens ? "yes" : NULL},
+        {"trusted", options->allow_special_tokens_in_messages ? "yes" : NULL},
+    };
     (void)engine;
     if (strstr(messages_json, "!badtemplate")) return fail(err, OCT_INVALID_ARGUMENT, "chat template: roles must alternate");
-    *text = malloc(strlen(messages_json) + 3);
-    sprintf(*text, "%s%s", messages_json, add_generation_prompt ? ">>" : "");
+    struct oct_buffer out = {0};
+    oct_buffer_puts(&out, messages_json);
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+        if (shown[i].value) oct_buffer_printf(&out, " %s=%s", shown[i].name, shown[i].value);
+    if (options->add_generation_prompt) oct_buffer_puts(&out, ">>");
+    *length = out.length;
+    *text = oct_buffer_take(&out);
     return OCT_OK;
 }
 
-oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, bool add_generation_prompt, int32_t **ids, size_t *count,
+oct_status oct_chat_tokens(oct_engine *engine, const char *messages_json, const oct_chat_options *options, int32_t **ids, size_t *count,
                            oct_error *err) {
     char *text;
-    oct_status status = oct_chat_prompt(engine, messages_json, add_generation_prompt, &text, err);
+    size_t length;
+    oct_status status = oct_chat_prompt(engine, messages_json, options, &text, &length, err);
     if (status != OCT_OK) return status;
-    status = oct_tokenize(engine, text, strlen(text), false, ids, count, err);
+    status = oct_tokenize(engine, text, length, false, ids, count, err);
     free(text);
     return status;
 }

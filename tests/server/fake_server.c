@@ -32,6 +32,10 @@ int main(int argc, char **argv) {
         if (!strcmp(name, "--max-connections")) options.max_connections = atoi(value);
         if (!strcmp(name, "--sse-keep-alive")) options.sse_keep_alive_interval = atof(value);
         if (!strcmp(name, "--request-id-headers")) options.enable_request_id_headers = true;
+        if (!strcmp(name, "--trust-request-chat-template")) options.trust_request_chat_template = true;
+        if (!strcmp(name, "--allow-special-tokens-in-messages")) options.allow_special_tokens_in_messages = true;
+        if (!strcmp(name, "--content-format")) options.chat_template_content_format = value;
+        if (!strcmp(name, "--default-chat-template-kwargs")) options.default_chat_template_kwargs = value;
         if (!strcmp(name, "--prompt-tokens-details")) options.enable_prompt_tokens_details = true;
     }
     oct_engine *engine;

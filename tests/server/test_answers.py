@@ -216,13 +216,52 @@ def test_the_output_is_clipped_to_the_context(server):
     assert answer["usage"]["completion_tokens"] == 8 and answer["choices"][0]["finish_reason"] == "length"
 
 
-def test_message_contents_become_strings(server):
-    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    _, answer = server.chat([{"role": "user", "content": parts}], max_tokens=40)
-    assert '"content":"one\\ntwo"' in answer["choices"][0]["message"]["content"]
-    _, answer = server.chat([{"role": "developer", "content": "x"}], max_tokens=40)
-    assert '"role":"system"' in answer["choices"][0]["message"]["content"]
-    assert server.chat([{"role": "assistant", "content": None}, {"role": "user", "content": "x"}, {"role": "alien"}], max_tokens=1)[0] == 200
+def prompt_of(server, messages=({"role": "user", "content": "hi"},), path="/tokenize", **parameters):
+    """What the engine was asked to render, told by the fake engine: the messages' JSON and each option that is set."""
+    body = {"messages": list(messages), **parameters}
+    if path == "/tokenize":
+        status, _, data = server.call("POST", path, body)
+        assert status == 200, data
+        return json.loads(server.call("POST", "/detokenize", {"tokens": json.loads(data)["tokens"]})[2])["prompt"]
+    status, answer = server.chat(body.pop("messages"), max_tokens=1000, **parameters)
+    assert status == 200, answer
+    return answer["choices"][0]["message"]["content"]
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "maximum": 18446744073709551615}}}
+
+
+def test_messages_reach_the_template_as_they_came(server):
+    messages = [{"role": "developer", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
+                {"role": "assistant", "content": None, "reasoning": "r", "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]},
+                {"role": "tool", "tool_call_id": "1", "name": "f", "content": "y"}, {"role": "alien"}]
+    for path in ["/tokenize", "/v1/chat/completions"]:
+        prompt = prompt_of(server, messages, path)
+        assert json.dumps(messages[0]["content"], separators=(",", ":")) in prompt
+        assert '"reasoning":"r"' in prompt and '"tool_call_id":"1"' in prompt and '"name":"f"' in prompt and '{"role":"alien"}' in prompt
+
+
+def test_what_a_template_can_be_given_reaches_it(server):
+    for path in ["/tokenize", "/v1/chat/completions"]:
+        none = {} if path == "/tokenize" else {"tool_choice": "none"}
+        prompt = prompt_of(server, path=path, tools=[TOOL], **none)
+        assert ' tools=[{"type":"function","function":{"name":"f"' in prompt
+        prompt = prompt_of(server, path=path, chat_template_kwargs={"enable_thinking": False, "n": 18446744073709551615})
+        assert ' kwargs={"enable_thinking":false,"n":' in prompt and "18446744073709551615" in prompt
+        assert " continue=yes" in prompt_of(server, path=path, add_generation_prompt=False, continue_final_message=True)
+        assert " special=yes" in prompt_of(server, path=path, add_special_tokens=True)
+        assert " special=" not in prompt_of(server, path=path)
+    assert ' documents=[{"text":"d"}]' in prompt_of(server, path="/v1/chat/completions", documents=[{"text": "d"}])
+    assert ' kwargs={"reasoning_effort":"low"}' in prompt_of(server, path="/v1/chat/completions", reasoning_effort="low")
+
+
+def test_the_server_decides_about_templates_formats_and_special_tokens(start):
+    server = start("--trust-request-chat-template", "1", "--allow-special-tokens-in-messages", "1", "--content-format", "openai",
+                   "--default-chat-template-kwargs", '{"a": 1, "b": 2}')
+    for path in ["/tokenize", "/v1/chat/completions"]:
+        prompt = prompt_of(server, path=path, chat_template="{{ x }}", chat_template_kwargs={"b": 3})
+        assert " template={{ x }} format=openai" in prompt and " trusted=yes" in prompt and ' kwargs={"a":1,"b":3}' in prompt
 
 
 def test_without_a_generation_prompt_the_role_is_the_last_message_s(server):

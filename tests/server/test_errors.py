@@ -48,10 +48,40 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused(server, na
 
 
 @pytest.mark.parametrize("name, value", [
-    ("tools", [{"type": "function", "function": {"name": "f"}}]), ("chat_template", "{{ x }}"), ("chat_template_kwargs", {"a": 1}),
-    ("documents", [{"a": 1}]), ("echo", True), ("add_special_tokens", True), ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}})])
+    ("tools", [{"type": "function", "function": {"name": "f"}}]), ("echo", True), ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}})])
 def test_the_same_in_chats(server, name, value):
     assert refusal(server, "/v1/chat/completions", **{name: value})[0] == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize"])
+def test_a_chat_s_options_are_checked_as_vllm_checks_them(server, path):
+    def message(**body):
+        status, error = refusal(server, path, **body)
+        assert status == 400
+        return error["message"]
+
+    untrusted = ("Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with untrusted "
+                 "chat template.")
+    assert message(chat_template="{{ x }}") == untrusted
+    assert message(chat_template_kwargs={"chat_template": "{{ x }}"}) == untrusted
+    assert "body.chat_template'" in message(chat_template=5)
+    assert message(continue_final_message=True).startswith("continue_final_message and add_generation_prompt are not compatible.")
+    assert message(continue_final_message=True, add_generation_prompt=True) == \
+        "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+    assert "'loc': 'body.chat_template_kwargs'" in message(chat_template_kwargs=[1])
+    assert "'loc': 'body.tools.0'" in message(tools=[1], tool_choice="none")
+    assert '"poem" found' in message(messages=[{"role": "user", "content": [{"type": "poem", "poem": "x"}]}])
+    assert "not a multimodal model" in message(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
+    for content in [{"a": 1}, 5, [5], [{"text": "x"}], [{"type": "text"}], ["x"], None]:
+        assert message(messages=[{"role": "user", "content": content}])
+    for calls in ["x", [5], {}]:
+        assert message(messages=[{"role": "assistant", "tool_calls": calls}])
+    assert message(messages=[{"content": "x"}]) and message(messages=[{"role": 5}]) and message(messages=[5]) and message(messages=[])
+
+
+def test_documents_are_objects(server):
+    status, error = refusal(server, "/v1/chat/completions", documents=[{}, 5])
+    assert status == 400 and error["param"] == "body.documents.1"
 
 
 @pytest.mark.parametrize("name, value", [

@@ -20,8 +20,8 @@ static oct_status render(const json_t *source, const json_t *context, const json
     size_t count = 0;
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)context, name, value) variables[count++] = (struct jinja_variable){name, value, false};
-    json_object_foreach((json_t *)more, name, value) variables[count++] = (struct jinja_variable){name, value, true};
+    json_object_foreach((json_t *)context, name, value) variables[count++] = (struct jinja_variable){name, value, false, NULL};
+    json_object_foreach((json_t *)more, name, value) variables[count++] = (struct jinja_variable){name, value, true, NULL};
     struct jinja_template *template;
     OCT_TRY(jinja_compile("test", json_string_value(source), json_string_length(source), &template, err));
     out->has_marks = true;
@@ -55,22 +55,17 @@ static void snippets_give_what_jinja_gives(void **state) {
     (void)state;
     json_t *vectors = golden_json(golden_path("text/jinja_snippets.json")), *entry;
     size_t i;
-    int failed = 0, optional = 0;
+    int failed = 0;
     json_array_foreach(json_object_get(vectors, "cases"), i, entry) {
         struct oct_marked_text text = {0};
         oct_error err = {0};
         oct_status status = render(json_object_get(entry, "template"), json_object_get(vectors, "context"), NULL, &text, &err);
         bool good = as_expected(json_string_value(json_object_get(entry, "id")), entry, status, &text, &err);
-        if (json_integer_value(json_object_get(entry, "tier")) == 3) {
-            optional += !good;
-        } else {
-            failed += !good;
-        }
+        failed += !good;
         oct_marked_free(&text);
     }
     json_decref(vectors);
     assert_int_equal(failed, 0);
-    assert_true(optional <= 1); // dict.fromkeys
 }
 
 static bool accepted(const json_t *entry, const char *outcome) {
@@ -129,6 +124,11 @@ static void extreme_arguments_cost_no_more_than_the_budget(void **state) {
         {"{{ ('a' * 3000000).rsplit('b' ~ 'a' * 1000000) | length }}", "1"},
         {"{{ ('a' * 1000000).strip('b' * 1000 ~ 'a') }}", NULL},
         {"{{ 'a'.strip('b' * 1000000) }}", NULL},
+        {"{{ ('a' * 1000000) | wordwrap(1) | length }}", "1999999"},
+        {"{{ ('a-' * 1000000) | wordwrap(79) | length > 2000000 }}", "True"},
+        {"{{ ('a ' * 1000000) | wordwrap(9223372036854775807) | length }}", "1999999"},
+        {"{{ 5[1:] }}", NULL},
+        {"{{ none[:2] }}", NULL},
         {"{{ 'a b c'.split(none, -9223372036854775807 - 1) }}", "['a', 'b', 'c']"},
         {"{{ 'a b c' | truncate(9223372036854775807, false, '', 9223372036854775807) }}", "a b c"},
         {"{{ 'abc' | truncate(-9223372036854775807 - 1) }}", NULL},
@@ -171,6 +171,19 @@ static void filters_that_the_vectors_lack_follow_jinja(void **state) {
         {"{% set j = joiner('|') %}{% for x in [1, 2] %}{{ j() }}{{ x }}{% endfor %}", "1|2"},
         {"{{ ('<' | safe) + '>' }} {{ ('<' | safe) ~ '>' }}", "<&gt; <>"},
         {"{{ 'banana'.rindex('a') }} {{ [3, 1] | min }} {{ 'x' | list | first }} {{ 2.675 | round(2) }}", "5 1 x 2.67"},
+        {"{{ dict.fromkeys('ab', 1) }} {{ {}.fromkeys([2]) }}", "{'a': 1, 'b': 1} {2: None}"},
+        {"{% for g in [{'k': 'B'}, {'k': 'a'}, {'k': 'b'}, {}] | groupby('k', default='none') %}{{ g.grouper }}{{ g.list | length }}"
+         "{{ g['list'] == g[1] }};{% endfor %}",
+         "a1True;B2True;none1True;"},
+        {"{{ [{'k': 'B'}, {'k': 'b'}] | groupby('k', case_sensitive=true) | map(attribute='grouper') | join }}", "Bb"},
+        {"{{ {'a b': 'c/d', 'n': none, '\xC3\xA9': 1} | urlencode }} {{ [('x', 2.5)] | urlencode }} {{ 5 | urlencode }}",
+         "a+b=c%2Fd&n=None&%C3%A9=1 x=2.5 5"},
+        {"{{ 25 | round(-1) }} {{ -35 | round(-1) }} {{ 4611686018427387904 | round(-1) }} {{ -0.5 | round(0, 'ceil') }}",
+         "20 -40 4611686018427387900 0.0"},
+        {"{{ [1, 2] | slice(2, 0) | list }} {{ [] | slice(2, 0) | list }} {{ range(4) | truncate(9) }}",
+         "[[1, 0], [2, 0]] [[0], [0]] range(0, 4)"},
+        {"{{ [{'a': 1}, {'b': 2}] | sort(attribute='c') | length }} {{ [{'a': 2, 'b': 1}, {'a': 1, 'b': 1}] | sort(attribute='b,a') }}",
+         "2 [{'a': 1, 'b': 1}, {'a': 2, 'b': 1}]"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct oct_marked_text text = {0};
@@ -181,6 +194,28 @@ static void filters_that_the_vectors_lack_follow_jinja(void **state) {
         json_decref(template);
         oct_marked_free(&text);
     }
+}
+
+static void words_wrap_as_python_wraps_them(void **state) {
+    (void)state;
+    json_t *vectors = golden_json(golden_path("text/wordwrap.json")), *entry, *text;
+    size_t i, k, compared = 0;
+    json_array_foreach(json_object_get(vectors, "cases"), i, entry) {
+        json_array_foreach(json_object_get(vectors, "texts"), k, text) {
+            json_t *context = json_pack("{s:O}", "text", text);
+            struct oct_marked_text out = {0};
+            oct_error err = {0};
+            oct_status status = render(json_object_get(entry, "template"), context, NULL, &out, &err);
+            if (status != OCT_OK) fail_msg("%s", err.message);
+            if (!same_text(&out, json_array_get(json_object_get(entry, "outputs"), k)))
+                fail_msg("%s of \"%s\": %s", json_string_value(json_object_get(entry, "template")), json_string_value(text), out.text.data);
+            oct_marked_free(&out);
+            json_decref(context);
+            compared++;
+        }
+    }
+    assert_int_equal(compared, 480);
+    json_decref(vectors);
 }
 
 // The number of cases of one file that differ.
@@ -235,7 +270,7 @@ static void marks_are(const char *template, const char *content, const char *tex
     oct_error err = {0};
     json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", content);
     if (oct_chat_template_compile("test", template, strlen(template), &chat, &err) != OCT_OK) fail_msg("%s", err.message);
-    struct oct_chat_options options = {.bos_token = "<s>"};
+    struct oct_chat_context options = {.bos_token = "<s>"};
     if (oct_chat_render(chat, messages, &options, &prompt, &err) != OCT_OK) fail_msg("%s", err.message);
     assert_string_equal(prompt.text.data, text);
     assert_int_equal(strlen(marks), prompt.text.length);
@@ -265,6 +300,7 @@ static void what_came_out_of_a_message_is_marked_byte_by_byte(void **state) {
     marks_are("{% set x %}<{{ messages[0].content }}>{% endset %}{{ x | indent(1, true) }}", "q\nr", " <q\n r>", "0011010");
     marks_are("{% for c in messages[0].content %}{{ c }}.{% endfor %}", "ab", "a.b.", "1010");
     marks_are("{% for k in messages[0] %}{{ k }}{% endfor %}", "x", "rolecontent", "11111111111");
+    marks_are("{{ '<|' + messages[0].role + '|>' + messages[0]['content'] }}", "x", "<|user|>x", "000000001");
     marks_are("{{ 'yes' if messages[0].content == 'x' else 'no' }}{{ messages[0].content | length }}", "x", "yes1", "0000");
     marks_are("{{ '<b>' ~ messages[0].content | e }}", "<", "<b>&lt;", "0001111");
 }
@@ -275,7 +311,7 @@ static void rendering_fails_with_the_line_and_the_template_s_own_message(void **
     struct oct_chat_prompt prompt = {0};
     oct_error err = {0};
     json_t *messages = json_pack("[{s:s}]", "role", "user");
-    struct oct_chat_options options = {0};
+    struct oct_chat_context options = {0};
     static const char raising[] = "\n{{ raise_exception('Roles must alternate: ' ~ messages[0].role) }}";
     assert_int_equal(oct_chat_template_compile("test", raising, strlen(raising), &chat, &err), OCT_OK);
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
@@ -299,7 +335,7 @@ static void extra_variables_and_tools_reach_the_template(void **state) {
     struct oct_chat_prompt prompt = {0};
     oct_error err = {0};
     json_t *messages = json_array(), *tools = json_pack("[{s:s}]", "name", "f"), *extra = json_pack("{s:b}", "enable_thinking", 0);
-    struct oct_chat_options options = {.add_generation_prompt = true, .tools = tools, .extra = extra};
+    struct oct_chat_context options = {.add_generation_prompt = true, .tools = tools, .extra = extra};
     static const char source[] = "{{ tools[0].name }} {{ enable_thinking }} {{ add_generation_prompt }} {{ documents }}";
     assert_int_equal(oct_chat_template_compile("test", source, strlen(source), &chat, &err), OCT_OK);
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_OK);
@@ -323,7 +359,7 @@ static void integers_outside_64_bits_keep_their_digits(void **state) {
     assert_int_equal(json_integer_value(json_array_get(content, 2)), INT64_MAX);
     struct oct_chat_template *chat;
     struct oct_chat_prompt prompt = {0};
-    struct oct_chat_options options = {0};
+    struct oct_chat_context options = {0};
     static const char source[] = "{{ messages[0].content | tojson }} {{ messages[0].content[0] is number }}";
     assert_int_equal(oct_chat_template_compile("test", source, strlen(source), &chat, &err), OCT_OK);
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_OK);
@@ -356,7 +392,7 @@ static void the_last_message_can_be_continued_and_reasoning_has_all_its_names(vo
         const json_t *asked = json_object_get(entry, "kwargs"), *bos = json_object_get(entry, "bos_token"),
                      *eos = json_object_get(entry, "eos_token");
         assert_non_null(text);
-        struct oct_chat_options options = {
+        struct oct_chat_context options = {
             .add_generation_prompt = json_is_true(json_object_get(asked, "add_generation_prompt")),
             .continue_final_message = json_is_true(json_object_get(asked, "continue_final_message")),
             .bos_token = json_string_value(bos),
@@ -386,7 +422,7 @@ static void a_message_without_text_cannot_be_continued(void **state) {
     oct_error err = {0};
     static const char *const chats[] = {"[]", "[{\"role\":\"user\"}]", "[{\"content\":[{\"type\":\"image\"}]}]", "[1]",
                                         "[{\"content\":\"x\"}]"};
-    struct oct_chat_options options = {.continue_final_message = true};
+    struct oct_chat_context options = {.continue_final_message = true};
     assert_int_equal(oct_chat_template_compile("test", "fixed", 5, &chat, &err), OCT_OK);
     for (size_t i = 0; i < sizeof chats / sizeof *chats; i++) {
         json_t *messages;
@@ -417,6 +453,7 @@ int main(void) {
         cmocka_unit_test(snippets_give_what_jinja_gives),
         cmocka_unit_test(hostile_templates_end_soon_with_an_accepted_outcome),
         cmocka_unit_test(filters_that_the_vectors_lack_follow_jinja),
+        cmocka_unit_test(words_wrap_as_python_wraps_them),
         cmocka_unit_test(extreme_arguments_cost_no_more_than_the_budget),
         cmocka_unit_test(known_chat_templates_render_as_transformers_renders_them),
         cmocka_unit_test(nearly_all_collected_templates_render_as_transformers_renders_them),

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -470,18 +471,19 @@ static void chats_go_through_the_template_of_the_options(void **state) {
                                                           "{% if add_generation_prompt %}!{% endif %}"});
     char *text;
     int32_t *ids;
-    size_t count, num_ends = 0;
-    assert_int_equal(oct_chat_prompt(engine, messages, true, &text, NULL), OCT_OK);
+    size_t count, length, num_ends = 0;
+    oct_chat_options options = {.add_generation_prompt = true};
+    assert_int_equal(oct_chat_prompt(engine, messages, &options, &text, &length, NULL), OCT_OK);
     assert_string_equal(text, "<|im_start|>the <|im_end|> end<|im_end|>!");
     oct_free(text);
-    assert_int_equal(oct_chat_tokens(engine, messages, true, &ids, &count, NULL), OCT_OK);
+    assert_int_equal(oct_chat_tokens(engine, messages, &options, &ids, &count, NULL), OCT_OK);
     assert_int_equal(ids[0], 1);
     for (size_t i = 0; i < count; i++) num_ends += ids[i] == EOS;
     assert_int_equal(num_ends, 1); // the template's own, not the message's
     oct_free(ids);
     oct_error err;
-    assert_int_equal(oct_chat_prompt(engine, "{\"role\": \"user\"}", true, &text, &err), OCT_INVALID_ARGUMENT);
-    assert_int_equal(oct_chat_prompt(engine, "[{]", true, &text, &err), OCT_CORRUPT);
+    assert_int_equal(oct_chat_prompt(engine, "{\"role\": \"user\"}", &options, &text, &length, &err), OCT_INVALID_ARGUMENT);
+    assert_int_equal(oct_chat_prompt(engine, "[{]", &options, &text, &length, &err), OCT_CORRUPT);
     close_engine(engine);
 }
 
@@ -490,10 +492,11 @@ static void a_model_without_a_template_completes_but_does_not_chat(void **state)
     oct_engine *engine = open_engine((oct_engine_options){0});
     char *text;
     oct_error err;
-    assert_int_equal(oct_chat_prompt(engine, "[]", true, &text, &err), OCT_NOT_FOUND);
-    assert_non_null(strstr(err.message, "chat_template"));
-    int32_t *ids;
     size_t count, length;
+    oct_chat_options options = {0};
+    assert_int_equal(oct_chat_prompt(engine, "[]", &options, &text, &length, &err), OCT_NOT_FOUND);
+    assert_non_null(strstr(err.message, "--chat-template"));
+    int32_t *ids;
     assert_int_equal(oct_tokenize(engine, "the <|im_end|>", 14, false, &ids, &count, NULL), OCT_OK);
     assert_int_equal(ids[count - 1], EOS);
     assert_int_equal(oct_detokenize(engine, ids, count, false, &text, &length, NULL), OCT_OK);
@@ -522,13 +525,15 @@ static void write_file(const char *name, const char *text) {
     fclose(file);
 }
 
-static void assert_chat_prompt(const char *expected) {
+static void assert_prompt_with_tools(const char *tools, const char *expected) {
     oct_engine_options options = {.model = folder, .threads = 1, .kv_cache_bytes = 1 << 20};
     oct_engine *engine;
     oct_error err = {OCT_OK, ""};
     if (oct_engine_open(&options, &engine, &err) != OCT_OK) fail_msg("%s", err.message);
     char *text = NULL;
-    oct_status status = oct_chat_prompt(engine, "[]", false, &text, &err);
+    size_t length;
+    oct_chat_options chat = {.tools_json = tools};
+    oct_status status = oct_chat_prompt(engine, "[{\"role\": \"user\"}]", &chat, &text, &length, &err);
     if (expected) {
         assert_int_equal(status, OCT_OK);
         assert_string_equal(text, expected);
@@ -540,6 +545,10 @@ static void assert_chat_prompt(const char *expected) {
     struct answer answer = ask(engine, greedy(4)); // completes in any case
     assert_int_equal(answer.num_tokens, 4);
     close_engine(engine);
+}
+
+static void assert_chat_prompt(const char *expected) {
+    assert_prompt_with_tools(NULL, expected);
 }
 
 static void a_folder_gives_tokenizer_and_template(void **state) {
@@ -562,7 +571,17 @@ static void a_folder_gives_tokenizer_and_template(void **state) {
     write_file("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"for tools\"},"
                                         " {\"name\": \"default\", \"template\": \"of several\"}]}");
     assert_chat_prompt("of several");
+    assert_prompt_with_tools("[]", "of several");
+    assert_prompt_with_tools("[{\"type\": \"function\"}]", "for tools");
+    write_file("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"with documents\"},"
+                                        " {\"name\": \"tool_use\", \"template\": \"{% broken\"}]}");
+    assert_chat_prompt(NULL);
     write_file("chat_template.jinja", "a file of its own");
+    assert_chat_prompt("a file of its own");
+    assert_prompt_with_tools("[{\"type\": \"function\"}]", "a file of its own");
+    assert_int_equal(mkdir(in_folder("additional_chat_templates"), 0700), 0);
+    write_file("additional_chat_templates/tool_use.jinja", "another file for {{ tools[0].type }}s");
+    assert_prompt_with_tools("[{\"type\": \"function\"}]", "another file for functions");
     assert_chat_prompt("a file of its own");
     write_file("chat_template.jinja", "{% if chat_template %}"); // does not compile
     assert_chat_prompt(NULL);
@@ -665,6 +684,8 @@ static int remove_folder(void **state) {
                                  "tokenizer.json",
                                  "tokenizer_config.json",
                                  "chat_template.jinja",
+                                 "additional_chat_templates/tool_use.jinja",
+                                 "additional_chat_templates",
                                  "measure.json",
                                  "quantize.json",
                                  "shape.json",

@@ -123,7 +123,7 @@ static void the_default_model_renders_and_encodes_chats_as_the_reference(void **
         failed += encodes_to(source.tokenizer, json_object_get(entry, "text"), 0, json_object_get(entry, "ids"), "ids");
     }
     json_array_foreach(json_object_get(vectors, "chats"), i, chat) {
-        struct oct_chat_options options = {
+        struct oct_chat_context options = {
             .add_generation_prompt = json_is_true(json_object_get(chat, "add_generation_prompt")),
             .bos_token = oct_tokenizer_bos(source.tokenizer),
             .eos_token = oct_tokenizer_eos(source.tokenizer),
@@ -133,7 +133,7 @@ static void the_default_model_renders_and_encodes_chats_as_the_reference(void **
         oct_error err = {0};
         assert_int_equal(oct_chat_render(source.chat, json_object_get(chat, "messages"), &options, &prompt, &err), OCT_OK);
         assert_string_equal(prompt.text.data, json_string_value(json_object_get(chat, "text")));
-        oct_chat_encode(source.tokenizer, &prompt, &ids);
+        oct_chat_encode(source.tokenizer, &prompt, 0, &ids);
         assert_true(same_ids(&ids, json_object_get(chat, "ids")));
         free(ids.data);
         oct_chat_prompt_free(&prompt);
