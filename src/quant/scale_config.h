@@ -21,13 +21,15 @@ struct oct_scale_config {
     struct oct_scale_method preset;       // its name stands in the names of scale files
     struct oct_scale_override *overrides; // (num_overrides) owned
     int num_overrides;
+    float **candidates; // (num_candidate_lists) what rules point to. Owned
+    int num_candidate_lists;
 };
 
 // Reads {"default": {"weight": {...}, "activation": {...}}, "nodes": {name: ...}, "layers": ..., "layer_types": ...}. Only the form is
 // checked; *out must be freed even after an error.
 oct_status oct_scale_config_parse(const json_t *json, struct oct_scale_config *out, oct_error *err);
-// Finds INC's method for every pair of rules; one that is none of INC's is an error. Sets the names and profiles.
-oct_status oct_scale_config_resolve(struct oct_scale_config *config, enum oct_profile profile, oct_error *err);
+// Finds INC's method for every pair of rules; one that is none of INC's is an error. Sets the names.
+oct_status oct_scale_config_resolve(struct oct_scale_config *config, oct_error *err);
 void oct_scale_config_free(struct oct_scale_config *config);
 
 // The rules of a module. Lifetime of the configuration.

@@ -1,4 +1,5 @@
 #include "quant/quant_config.h"
+#include "quant/quant_select.h"
 #include "quant_golden.h"
 
 #include <setjmp.h>
@@ -82,8 +83,8 @@ static void values_are_coerced_as_inc_does(void **state) {
 
 static void wrong_values_fail_in_incs_words(void **state) {
     (void)state;
-    assert_fails("{\"mode\": \"AUTO\"}", OCT_INVALID_ARGUMENT,
-                 "Invalid 'mode' value in custom config ('AUTO'). Enter one of ['NONE', 'QUANTIZE', 'MEASURE', 'SHAPE', 'LOAD']");
+    assert_fails("{\"mode\": \"FOO\"}", OCT_INVALID_ARGUMENT,
+                 "Invalid 'mode' value in custom config ('FOO'). Enter one of ['NONE', 'QUANTIZE', 'MEASURE', 'SHAPE', 'LOAD']");
     assert_fails("{\"recalc_scales\": null}", OCT_INVALID_ARGUMENT,
                  "Invalid 'recalc_scales' value in custom config ('None'). Enter one of ['TRUE', 'FALSE']");
     assert_fails("{\"use_qdq\": 1}", OCT_INVALID_ARGUMENT,
@@ -101,16 +102,19 @@ static void wrong_values_fail_in_incs_words(void **state) {
                  "blocklist.names: a list of strings expected, string found");
 }
 
-static void what_is_not_implemented_is_refused(void **state) {
+static void assert_cannot_run(const char *text, oct_status status, const char *message) {
+    struct oct_quant_config *config = loaded("c.json", text);
+    oct_error err;
+    assert_int_equal(oct_quant_config_check_run(config, &err), status);
+    if (!strstr(err.message, message)) fail_msg("\"%s\" expected in \"%s\"", message, err.message);
+    oct_quant_config_free(config);
+}
+
+static void what_a_run_cannot_do_is_refused(void **state) {
     (void)state;
-    assert_fails("{\"fp8_config\": \"E5M2\"}", OCT_UNSUPPORTED, "fp8_config: E5M2 is not implemented");
-    assert_fails("{\"hp_dtype\": \"fp16\"}", OCT_UNSUPPORTED, "hp_dtype: FP16 is not implemented");
-    assert_fails("{\"use_qdq\": true}", OCT_UNSUPPORTED, "use_qdq: TRUE is not implemented");
-    assert_fails("{\"fake_quant\": \"true\"}", OCT_UNSUPPORTED, "fake_quant: TRUE is not implemented");
-    assert_fails("{\"mode\": \"SHAPE\"}", OCT_UNSUPPORTED, "mode: SHAPE is not implemented");
-    assert_fails("{\"observer\": \"save\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"save\" found");
-    assert_fails("{\"observer\": \"\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"\" found");
-    assert_fails("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED, "is not implemented");
+    assert_cannot_run("{\"mode\": \"LOAD\"}", OCT_UNSUPPORTED, "mode LOAD");
+    assert_cannot_run("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED,
+                      "row_parallel_linear_allreduce_quantization: not implemented here");
 }
 
 static void a_missing_file_is_not_found(void **state) {
@@ -135,18 +139,17 @@ static void the_profile_follows_from_the_key_then_from_the_names(void **state) {
     assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"g2/inc_output\"}"), OCT_GAUDI2);
     assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"/m/hqt_g2/inc_output\"}"), OCT_GAUDI3);
     assert_int_equal(profile_of("quant_g2.json", "{\"dump_stats_path\": \"/m/g3/inc_output\"}"), OCT_GAUDI3);
-    assert_int_equal(profile_of("quant_g2.json", "{\"device_for_scales\": \"GAUDI3\"}"), OCT_GAUDI3);
+    assert_int_equal(profile_of("quant_g3.json", "{\"device_for_scales\": \"GAUDI2\"}"), OCT_GAUDI2);
+    assert_int_equal(profile_of("quant_g2.json", "{\"dump_stats_path\": \"/m/g3/o\", \"device_for_scales\": \"GAUDI2\"}"), OCT_GAUDI2);
 }
 
-// The places of a Llama model by their qualified names; -1 for names that are none.
-static int module_named(const char *class_name, const char *name, int *layer) {
-    for (int i = 0; i < oct_module_count(64); i++) {
-        char candidate[128];
-        enum oct_module module = oct_module_at(64, i, layer);
-        if (!strcmp(oct_module_name(module, *layer, candidate, sizeof candidate), name) && !strcmp(oct_module_class(module), class_name))
-            return module;
-    }
-    return -1;
+// A list of names, or a text, of which INC takes every character for a name.
+static json_t *names_of(json_t *lists) {
+    json_t *names = json_object_get(lists, "names");
+    if (!json_is_string(names)) return json_incref(names);
+    json_t *characters = json_array();
+    for (const char *c = json_string_value(names); *c; c++) json_array_append_new(characters, json_stringn(c, 1));
+    return characters;
 }
 
 static void modules_are_selected_as_inc_selects_them(void **state) {
@@ -154,20 +157,18 @@ static void modules_are_selected_as_inc_selects_them(void **state) {
     json_t *root = golden_json("allowblock.json"), *test, *modules = json_object_get(root, "modules");
     size_t c, i, compared = 0;
     json_array_foreach(json_object_get(root, "cases"), c, test) {
-        json_t *names = json_object_get(json_object_get(test, "blocklist"), "names");
-        if (names && !json_is_array(names)) continue; // INC takes the characters of a string as names; here it is an error
-        json_t *config_json =
-            json_pack("{sOsO}", "allowlist", json_object_get(test, "allowlist"), "blocklist", json_object_get(test, "blocklist"));
+        json_t *allow = json_object_get(test, "allowlist"), *block = json_object_get(test, "blocklist");
+        bool dynamic = json_is_true(json_object_get(test, "dynamic_quantization"));
+        json_t *config_json = json_pack("{s{sOso}s{sOso}s:b,s:s}", "allowlist", "types", json_object_get(allow, "types"), "names",
+                                        names_of(allow), "blocklist", "types", json_object_get(block, "types"), "names", names_of(block),
+                                        "dynamic_quantization", dynamic, "scale_method", dynamic ? "MAXABS_PCS_POW2" : "MAXABS_HW");
         char *text = json_dumps(config_json, 0);
         struct oct_quant_config *config = loaded("c.json", text);
         const char *selected = json_string_value(json_object_get(test, "selected"));
         json_t *pair;
         json_array_foreach(modules, i, pair) {
-            int layer;
-            const char *name = json_string_value(json_array_get(pair, 1));
-            int module = module_named(json_string_value(json_array_get(pair, 0)), name, &layer);
-            if (module < 0) continue;
-            if (oct_quant_config_selects(config, (enum oct_module)module, layer) != (selected[i] == '1'))
+            const char *class_name = json_string_value(json_array_get(pair, 0)), *name = json_string_value(json_array_get(pair, 1));
+            if (oct_quant_config_selects_name(config, class_name, name) != (selected[i] == '1'))
                 fail_msg("%s: %s: %c expected", json_string_value(json_object_get(test, "name")), name, selected[i]);
             compared++;
         }
@@ -176,7 +177,31 @@ static void modules_are_selected_as_inc_selects_them(void **state) {
         free(text);
     }
     print_message("# %zu decisions\n", compared);
-    assert_true(compared > 1000);
+    assert_int_equal(compared, 4472);
+    json_decref(root);
+}
+
+// Every module of the model has the class and the name that vLLM on a Gaudi gives it, and the order of INC's module list.
+static void the_modules_are_those_of_a_gaudi(void **state) {
+    (void)state;
+    json_t *names = golden_json("hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1_mod_list.json");
+    json_t *root = golden_json("allowblock.json"), *pair;
+    assert_int_equal(json_array_size(names), oct_module_count(2));
+    for (int i = 0; i < oct_module_count(2); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(2, i, &layer);
+        assert_string_equal(oct_module_name(module, layer, name, sizeof name), json_string_value(json_array_get(names, (size_t)i)));
+        size_t k;
+        bool found = false;
+        json_array_foreach(json_object_get(root, "modules"), k, pair) {
+            if (strcmp(json_string_value(json_array_get(pair, 1)), name) != 0) continue;
+            assert_string_equal(json_string_value(json_array_get(pair, 0)), oct_module_class(module));
+            found = true;
+        }
+        assert_true(found);
+    }
+    json_decref(names);
     json_decref(root);
 }
 
@@ -238,10 +263,11 @@ int main(void) {
         cmocka_unit_test(missing_keys_have_incs_defaults),
         cmocka_unit_test(values_are_coerced_as_inc_does),
         cmocka_unit_test(wrong_values_fail_in_incs_words),
-        cmocka_unit_test(what_is_not_implemented_is_refused),
+        cmocka_unit_test(what_a_run_cannot_do_is_refused),
         cmocka_unit_test(a_missing_file_is_not_found),
         cmocka_unit_test(the_profile_follows_from_the_key_then_from_the_names),
         cmocka_unit_test(modules_are_selected_as_inc_selects_them),
+        cmocka_unit_test(the_modules_are_those_of_a_gaudi),
         cmocka_unit_test(a_costly_pattern_ends),
         cmocka_unit_test(file_names_carry_rank_and_method),
         cmocka_unit_test(the_pair_has_the_layout_of_the_calibration_scripts),

@@ -104,6 +104,7 @@ def files():
             for ending in ("json", "npz"):
                 path = "files/%s/inc_output_hooks_maxabs%s_0_1.%s" % (folder, name, ending)
                 copy(path, path[6:])
+    copy("files/hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1_mod_list.json", "hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1_mod_list.json")
     copy("files/hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.json", "hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.json")
     copy("files/hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.npz", "hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.npz")
 
@@ -124,7 +125,7 @@ def smollm2():
 
 def allowblock():
     a = load("validation/allowblock.json")
-    dump("allowblock.json", {"modules": a["modules"], "cases": [c for c in a["cases"] if not c["dynamic_quantization"]]})
+    dump("allowblock.json", {"modules": a["modules"], "cases": a["cases"]})
 
 
 def dynamic():
@@ -136,19 +137,23 @@ def dynamic():
 
 
 def validation():
-    """Configurations as text, and what INC says on a Gaudi 3: the message, or the parts of the result that Octavo has too."""
-    kept = ("mode", "dump_stats_path", "recalc_scales", "ignore_modules_wo_measures", "seperate_measure_files", "measure_exclude",
-            "calibration_sample_interval", "device_for_scales", "scale_method", "use_stats_files", "scale_file", "allowlist", "blocklist")
-    cases = []
+    """Configurations as text, and what INC says on each device: the message, or the parts of the result that Octavo has too. Devices that
+    give the same answer stand together."""
+    kept = ("mode", "dump_stats_path", "recalc_scales", "ignore_modules_wo_measures", "seperate_measure_files", "measure_exclude", "fp8_config",
+            "hp_dtype", "observer", "use_qdq", "fake_quant", "scale_format", "dynamic_quantization", "measure_on_hpu",
+            "calibration_sample_interval", "device_for_scales", "scale_method", "use_stats_files", "scale_file", "allowlist", "blocklist",
+            "row_parallel_linear_allreduce_quantization")
+    cases = {}
     for c in load("validation/validation_cases.json"):
-        if c["device"] != "gaudi3" or "RUNTIME" in c["name"]:
-            continue
         case = {k: c[k] for k in ("name", "config", "ok", "exception", "message")}
         result = (c["stages"].get("parse") or {}).get("result")
         if c["ok"] and result:
             case["result"] = {k: result[k] for k in kept if k in result}
-        cases.append(case)
-    dump("validation.json", cases)
+            device = case["result"].get("device_for_scales")
+            if device == "INCAcceleratorType." + c["device"].upper():  # the card's own
+                case["result"]["device_for_scales"] = "INCAcceleratorType.<CARD>"
+        cases.setdefault(json.dumps(case), []).append(c["device"])
+    dump("validation.json", [dict(json.loads(case), devices=devices) for case, devices in cases.items()])
 
 
 def scale_method_dict():
