@@ -195,12 +195,26 @@ static oct_status from_measurement(struct builder *b, enum oct_module module, in
     return OCT_OK;
 }
 
+// Scales of activations are made at run time: nothing is read.
+static oct_status plan_dynamic(struct builder *b, enum oct_module module, const char *name, const struct slots *slots) {
+    if (oct_module_is_gaudis(module)) return OCT_OK;
+    if (!slots->linear)
+        return oct_fail(b->err, OCT_UNSUPPORTED,
+                        "%s: dynamic_quantization scales the inputs of linear modules here: add \"%s\" to \"types\" of the blocklist", name,
+                        oct_module_class(module));
+    slots->linear->dynamic = true;
+    slots->linear->activation_rule = b->method->activation;
+    *slots->fp8 = true;
+    return OCT_OK;
+}
+
 static oct_status plan_module(struct builder *b, enum oct_module module, int layer) {
     char name[128];
     oct_module_name(module, layer, name, sizeof name);
     struct slots slots = slots_of(b->plan, module, layer);
     b->method = oct_scale_config_method(&b->config->scales, module, layer);
     if (slots.linear) slots.linear->weight_rule = b->method->weight;
+    if (b->config->dynamic) return plan_dynamic(b, module, name, &slots);
     const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
     return node ? from_cache(b, name, node, &slots) : from_measurement(b, module, layer, name, &slots);
 }
@@ -235,7 +249,7 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
                           bool quantize_kv, struct oct_plan **out, oct_error *err) {
     OCT_CHECK(!measurement || measurement->num_layers == num_layers);
     struct oct_plan *plan = oct_alloc(1, sizeof *plan, "a quantization plan");
-    plan->full_scale = oct_profile_full_scale(config->profile);
+    plan->full_scale = oct_scale_rule_full_scale(&config->scales.preset.weight);
     plan->num_layers = num_layers;
     plan->layers = oct_alloc((size_t)num_layers, sizeof *plan->layers, "a quantization plan");
     struct builder b = {.config = config, .measurement = measurement, .plan = plan, .err = err};

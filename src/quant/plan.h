@@ -13,7 +13,9 @@
 
 struct oct_linear_plan {
     bool fp8;
-    float input_scale;                 // of the activation, per tensor
+    float input_scale; // of the activation, per tensor
+    bool dynamic;      // scales of activations are made at run time, by activation_rule; input_scale is 0
+    struct oct_scale_rule activation_rule;
     struct oct_scale_rule weight_rule; // how the weight's scales follow from its maxima
     float *weight_scales;  // (num_weight_scales); NULL until known: from a scale file, or set by oct_plan_set_weight_scales. Owned
     int num_weight_scales; // 1 per tensor, or one an output channel
@@ -39,7 +41,7 @@ struct oct_layer_plan {
 };
 
 struct oct_plan {
-    float full_scale; // 240 or 448: where encoders saturate
+    float full_scale; // where FP8 saturates: 240 or 448 of E4M3, 57344 of E5M2
     int num_layers;
     struct oct_layer_plan *layers; // (num_layers) owned
     struct oct_linear_plan lm_head;

@@ -147,6 +147,14 @@ float oct_scale(const struct oct_scale_rule *rule, float amax) {
     return oct_scale_round(rule, scale);
 }
 
+void oct_scale_row(const void *rule, float amax, float *scale, float *inv_scale) {
+    struct oct_scale_rule at_run_time = *(const struct oct_scale_rule *)rule;
+    at_run_time.backoff = 0.5;
+    *scale = oct_scale(&at_run_time, amax);
+    if (!oct_scale_is_usable(*scale) && !isnan(amax)) *scale = 1; // a row of zeros
+    *inv_scale = oct_inv_scale(*scale);
+}
+
 bool oct_scale_is_usable(float scale) {
     return scale > 0 && isfinite(scale) && isfinite(oct_inv_scale(scale));
 }

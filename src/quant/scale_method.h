@@ -65,6 +65,11 @@ float oct_scale_rule_full_scale(const struct oct_scale_rule *rule);
 // The multiplier that the cast uses: bf16(1 / scale).
 float oct_inv_scale(float scale);
 
+// For oct_linear.row_scale: the scale of a row of activations, made at run time; rule: a struct oct_scale_rule. Like INC, whatever the rule
+// says with a backoff of 0.5. INC makes one scale for all rows of a batch where the rule is not per channel; here every row has its own, so
+// that a token's result does not depend on those beside it: for a single token the two are the same.
+void oct_scale_row(const void *rule, float amax, float *scale, float *inv_scale);
+
 // Whether the cast can use a scale: it is positive and its inverse is a number.
 bool oct_scale_is_usable(float scale);
 // What rounding alone makes of a scale.
