@@ -44,6 +44,8 @@ static struct oct_plan *unit_scale_kv_plan(int num_layers) {
 // Where a scale file holds every module, the measurement is not needed, and its absence only told when the plan misses it.
 static oct_status open_plan(struct oct_quantization *quantization, const char *model, int num_layers, oct_error *err) {
     const struct oct_quant_config *config = quantization->config;
+    const char *dump_path = getenv("SCALE_METHOD_CONFIG_DUMP_PATH");
+    if (dump_path && *dump_path) OCT_TRY(oct_quant_config_dump_scale_methods(config, num_layers, dump_path, err));
     oct_error missing = {OCT_OK, ""};
     if (oct_quant_config_uses_files(config)) {
         oct_status status = oct_measurement_read(config, num_layers, &quantization->measurement, &missing);

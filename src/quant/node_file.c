@@ -3,12 +3,16 @@
 
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "quant/npz.h"
 #include "quant/python_json.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_JSON_BYTES = 256 << 20 };
 
 struct oct_value *oct_node_file_new(struct oct_tree *tree, int num_samples, int local_rank, const char *mode, struct oct_value **nodes) {
     struct oct_value *root = oct_tree_value(tree, OCT_VALUE_DICT);
@@ -21,9 +25,37 @@ struct oct_value *oct_node_file_new(struct oct_tree *tree, int num_samples, int 
     return root;
 }
 
+// Who edits the JSON by hand changes nothing: only the NPZ is read. Formatting alone is no edit, nor is a JSON that was written just before
+// or after its NPZ.
+static void warn_of_edits(const char *npz_path, const struct oct_value *root) {
+    enum { SECONDS_APART = 2 };
+    if (strlen(npz_path) < 4) return;
+    size_t stem = strlen(npz_path) - 4;
+    struct oct_buffer json_path = {0}, expected = {0};
+    oct_buffer_append(&json_path, npz_path, stem);
+    oct_buffer_puts(&json_path, ".json");
+    struct stat npz, json;
+    char *text = NULL;
+    size_t length;
+    oct_error unread;
+    bool newer = !strcmp(npz_path + stem, ".npz") && stat(npz_path, &npz) == 0 && stat(json_path.data, &json) == 0 &&
+                 json.st_mtime > npz.st_mtime + SECONDS_APART;
+    if (newer && oct_value_is_storable(root) && oct_file_read(json_path.data, MAX_JSON_BYTES, &text, &length, &unread) == OCT_OK) {
+        oct_python_json(root, &expected);
+        if (length != expected.length || memcmp(text, expected.data, length) != 0)
+            oct_log(OCT_LOG_WARNING,
+                    "%s was changed after %s, which alone counts (as for INC): make the NPZ again from it, or undo the change",
+                    json_path.data, npz_path);
+    }
+    free(text);
+    oct_buffer_free(&expected);
+    oct_buffer_free(&json_path);
+}
+
 oct_status oct_node_file_read(const char *path, struct oct_tree *tree, struct oct_value **nodes, oct_error *err) {
     struct oct_value *root;
     OCT_TRY(oct_npz_read(path, tree, &root, err));
+    warn_of_edits(path, root);
     *nodes = oct_dict_get(root, "Nodes");
     if (!*nodes || (*nodes)->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: a dict \"Nodes\" expected, none found", path);
     return OCT_OK;

@@ -89,6 +89,8 @@ struct builder {
     const char *scale_path;
     const struct oct_value *scale_nodes; // of the scale file; NULL: none
     struct oct_plan *plan;
+    int num_stale; // modules whose cached scales are not what the measurement gives
+    char first_stale[128];
     oct_error *err;
 };
 
@@ -126,6 +128,37 @@ static oct_status from_cache(struct builder *b, const char *name, const struct o
     if (slots->output) OCT_TRY(cached_number(b, name, "outputs", oct_node_list(node, "outputs"), 0, slots->output));
     if (slots->linear) OCT_TRY(cached_weight(b, name, node, slots->linear));
     *slots->fp8 = true;
+    return OCT_OK;
+}
+
+// Puts the rows of one part before those of the next.
+static void stack_linear(const struct oct_linear_plan *above, struct oct_linear_plan *below) {
+    if (above->input_scale > below->input_scale) below->input_scale = above->input_scale;
+    size_t n = (size_t)above->num_weight_scales, m = (size_t)below->num_weight_scales;
+    if (n == 1 && m == 1) {
+        below->weight_scales[0] = fmaxf(above->weight_scales[0], below->weight_scales[0]);
+        return;
+    }
+    below->weight_scales = oct_resize(below->weight_scales, n + m, sizeof *below->weight_scales, "weight scales");
+    memmove(below->weight_scales + n, below->weight_scales, m * sizeof *below->weight_scales);
+    memcpy(below->weight_scales, above->weight_scales, n * sizeof *below->weight_scales);
+    below->num_weight_scales = (int)(n + m);
+}
+
+// The scales that optimum-habana gave the parts of a stacked linear: the input's largest, and the weight's largest or those of all rows.
+static oct_status from_cached_parts(struct builder *b, enum oct_module module, int layer, const struct slots *slots, bool *found) {
+    char name[128];
+    for (int part = 0; oct_module_part_name(module, layer, part, name, sizeof name); part++) {
+        const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
+        if (!node) continue;
+        struct oct_linear_plan before = slots->linear ? *slots->linear : (struct oct_linear_plan){0};
+        if (slots->linear) slots->linear->weight_scales = NULL;
+        oct_status status = from_cache(b, name, node, slots);
+        if (status == OCT_OK && *found && slots->linear) stack_linear(&before, slots->linear);
+        free(before.weight_scales);
+        OCT_TRY(status);
+        *found = true;
+    }
     return OCT_OK;
 }
 
@@ -208,6 +241,27 @@ static oct_status plan_dynamic(struct builder *b, enum oct_module module, const 
     return OCT_OK;
 }
 
+// A scale file is believed whatever was measured since. What it says of inputs can be compared with what the measurement would give.
+static void note_stale(struct builder *b, enum oct_module module, int layer, const char *name, const struct slots *slots) {
+    const struct oct_module_measurement *measured = measured_of(b->measurement, module, layer);
+    if (!has_measurement(module, measured, slots)) return;
+    for (int i = 0; i < MAX_SCALES; i++) {
+        if (!slots->inputs[i] || usable(oct_scale(&b->method->activation, amax_of_input(module, measured, i))) == *slots->inputs[i])
+            continue;
+        if (!b->num_stale++) snprintf(b->first_stale, sizeof b->first_stale, "%s", name);
+        return;
+    }
+}
+
+static void warn_of_stale(const struct builder *b) {
+    if (!b->num_stale) return;
+    oct_log(
+        OCT_LOG_WARNING,
+        "%s: the scales of %d modules (the first is %s) are not those that the measurement gives: it, or the card, is another one since. "
+        "They count nevertheless; remove the file, or set recalc_scales, to make them again",
+        b->scale_path, b->num_stale, b->first_stale);
+}
+
 static oct_status plan_module(struct builder *b, enum oct_module module, int layer) {
     char name[128];
     oct_module_name(module, layer, name, sizeof name);
@@ -216,7 +270,12 @@ static oct_status plan_module(struct builder *b, enum oct_module module, int lay
     if (slots.linear) slots.linear->weight_rule = b->method->weight;
     if (b->config->dynamic) return plan_dynamic(b, module, name, &slots);
     const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
-    return node ? from_cache(b, name, node, &slots) : from_measurement(b, module, layer, name, &slots);
+    bool cached = node;
+    if (node) OCT_TRY(from_cache(b, name, node, &slots));
+    if (!node) OCT_TRY(from_cached_parts(b, module, layer, &slots, &cached));
+    if (!cached) return from_measurement(b, module, layer, name, &slots);
+    note_stale(b, module, layer, name, &slots);
+    return OCT_OK;
 }
 
 static oct_status plan_modules(struct builder *b, bool quantize_kv) {
@@ -258,6 +317,7 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
     struct oct_tree tree = {0};
     oct_status status = read_cached(config, path, &tree, &b.scale_nodes, err);
     if (status == OCT_OK) status = plan_modules(&b, quantize_kv);
+    if (status == OCT_OK) warn_of_stale(&b);
     oct_tree_free(&tree);
     free(path);
     if (status != OCT_OK) {

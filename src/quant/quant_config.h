@@ -50,6 +50,10 @@ bool oct_quant_config_uses_files(const struct oct_quant_config *config);
 // for scales, "_mod_list" before the ending for the module list. The caller frees them.
 char *oct_quant_config_file(const struct oct_quant_config *config, const char *infix, int rank, int world, const char *ending);
 
+// Writes which rules every selected module has, as INC does where SCALE_METHOD_CONFIG_DUMP_PATH names a file: {module: {"ACTIVATION":
+// {"granularity": ..., ...}, "WEIGHT": {...}}}.
+oct_status oct_quant_config_dump_scale_methods(const struct oct_quant_config *config, int num_layers, const char *path, oct_error *err);
+
 // Writes the two configurations that the calibration scripts generate: <output_dir>/<model_name>/maxabs_measure_<g2|g3>.json and
 // maxabs_quant_<g2|g3>.json, with the statistics in <output_dir>/<model_name>/<g2|g3>/inc_output (folders are created). output_dir
 // becomes absolute. NULL-terminated block_names (may be NULL) are the blocklist of both. The caller frees both paths.

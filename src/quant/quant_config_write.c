@@ -1,4 +1,4 @@
-// The configurations that vllm-gaudi's calibration script generates, key for key.
+// What is written about configurations: those that vllm-gaudi's calibration script generates, key for key, and the rules of each module.
 #include "quant/quant_config.h"
 
 #include "base/buffer.h"
@@ -96,5 +96,24 @@ out:
     free(folder);
     free(statistics);
     free(dump_stats_path);
+    return status;
+}
+
+oct_status oct_quant_config_dump_scale_methods(const struct oct_quant_config *config, int num_layers, const char *path, oct_error *err) {
+    json_t *root = json_object();
+    for (int i = 0; i < oct_module_count(num_layers); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(num_layers, i, &layer);
+        if (!oct_quant_config_selects(config, module, layer)) continue;
+        const struct oct_scale_method *method = oct_scale_config_method(&config->scales, module, layer);
+        json_object_set_new(root, oct_module_name(module, layer, name, sizeof name),
+                            json_pack("{s:o, s:o}", "ACTIVATION", oct_scale_rule_to_json(&method->activation), "WEIGHT",
+                                      oct_scale_rule_to_json(&method->weight)));
+    }
+    char *text = json_dumps(root, JSON_INDENT(2));
+    oct_status status = oct_file_write(path, text, strlen(text), err);
+    free(text);
+    json_decref(root);
     return status;
 }

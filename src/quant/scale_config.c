@@ -157,6 +157,17 @@ static void rule_repr(const struct oct_scale_rule *rule, struct oct_buffer *out)
     oct_buffer_puts(out, n ? "]})" : "})");
 }
 
+json_t *oct_scale_rule_to_json(const struct oct_scale_rule *rule) {
+    json_t *params = json_object();
+    float candidates[OCT_MAX_CANDIDATES];
+    int n = rule->value == OCT_SCALE_OPT ? oct_scale_candidates(rule, candidates) : 0;
+    if (n) json_object_set_new(params, "weight_scales", json_array());
+    for (int i = 0; i < n; i++) json_array_append_new(json_object_get(params, "weight_scales"), json_real(candidates[i]));
+    return json_pack("{s:s, s:s, s:s, s:f, s:o}", fields[GRANULARITY].key, fields[GRANULARITY].names[rule->per_channel], fields[VALUE].key,
+                     fields[VALUE].names[rule->value], fields[ROUNDING].key, fields[ROUNDING].names[rule->rounding], "backoff",
+                     rule->backoff, "params", params);
+}
+
 static void method_repr(const struct oct_scale_method *method, struct oct_buffer *out) {
     oct_buffer_puts(out, "{<CfgStr.WEIGHT: 'weight'>: ");
     rule_repr(&method->weight, out);

@@ -38,5 +38,8 @@ const struct oct_scale_method *oct_scale_config_method(const struct oct_scale_co
 // Calls `each` with every method in the configuration until it returns true; whether it did.
 bool oct_scale_config_any(const struct oct_scale_config *config, bool (*each)(const struct oct_scale_method *method));
 
+// A rule as INC's configurations spell it. The caller releases it.
+json_t *oct_scale_rule_to_json(const struct oct_scale_rule *rule);
+
 // The configuration as Python prints INC's objects: INC's messages contain it.
 void oct_scale_config_repr(const struct oct_scale_config *config, struct oct_buffer *out);
