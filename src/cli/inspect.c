@@ -262,14 +262,6 @@ static void show(const struct inspect_options *options, const char *path, const 
 
 // --- the command ------------------------------------------------------------------------------------------------------------------
 
-static bool is_folder_of_files(const char *path) {
-    if (!oct_path_is_directory(path)) return false;
-    char *config = oct_path_join(path, "config.json");
-    bool is_model = oct_path_exists(config);
-    free(config);
-    return !is_model;
-}
-
 static oct_status inspect_model(const struct inspect_options *options, const char *path, oct_error *err) {
     struct oct_checkpoint *checkpoint;
     OCT_TRY(oct_checkpoint_open(path, &checkpoint, err));
@@ -284,7 +276,7 @@ static oct_status inspect_model(const struct inspect_options *options, const cha
 
 static oct_status run(const void *given, oct_error *err) {
     const struct inspect_options *options = given;
-    if (is_folder_of_files(options->model)) return oct_inspect_files(options->model, options->json, err);
+    if (oct_inspects_files(options->model)) return oct_inspect_files(options->model, options->json, err);
     char *path = NULL;
     OCT_TRY(oct_model_locate(options->model, &path, err));
     oct_status status = inspect_model(options, path, err);
@@ -294,12 +286,13 @@ static oct_status run(const void *given, oct_error *err) {
 
 const struct oct_command oct_command_inspect = {
     .name = "inspect",
-    .positional = "MODEL|DIR",
+    .positional = "MODEL|DIR|FILE",
     .positional_offset = FIELD(model),
-    .summary = "show a model's modules, formats, ranges and scales, or a folder's measurement files",
+    .summary = "show a model's modules, ranges and scales, or what measurement, scale and configuration files hold",
     .details = "  octavo inspect smollm2\n"
                "  QUANT_CONFIG=calibrated/smollm2/maxabs_quant_g3.json octavo inspect smollm2 --kv-cache-dtype fp8_inc\n"
-               "  octavo inspect calibrated/smollm2\n",
+               "  octavo inspect calibrated/smollm2\n"
+               "  octavo inspect calibrated/smollm2/maxabs_quant_g3.json\n",
     .options_size = sizeof(struct inspect_options),
     .groups = {{"Output", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
     .run = run,

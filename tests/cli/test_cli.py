@@ -716,7 +716,7 @@ def test_looking_at_a_measuring_configuration_leaves_its_files_alone(command, st
 
 def test_a_folder_of_files_is_shown(calibrated):
     out = succeeds("inspect", calibrated[0] / "model").stdout
-    assert "inc_output_hooks_maxabs_0_1.npz: 19 modules" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 19 modules" in out
+    assert "inc_output_hooks_maxabs_0_1.npz: 19 modules, DynamicRange" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 19 modules" in out
     assert succeeds("inspect", calibrated[0]).stdout == out, "calibrate's --output holds the same files"
     files = json.loads(succeeds("inspect", calibrated[0] / "model/g3", "--json").stdout)
     assert len(files) == 2 and files[0]["nodes"]["lm_head"]["inputs"][0][0] > 0
