@@ -9,6 +9,7 @@
 #include "quant/python_json.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 // What INC measures of a module; `always`: its outputs too, whatever measure_exclude says.
@@ -235,4 +236,34 @@ oct_status oct_measurement_read(const struct oct_quant_config *config, int num_l
     }
     *out = measurement;
     return OCT_OK;
+}
+
+// One more than the largest N of a name "model.layers.N."; 0 when there is none.
+static int count_layers(const struct oct_value *nodes) {
+    int count = 0;
+    for (size_t i = 0; i + 1 < nodes->count; i += 2) {
+        int layer = -1;
+        if (nodes->items[i]->kind == OCT_VALUE_STRING) sscanf(nodes->items[i]->bytes, "model.layers.%5d.", &layer);
+        if (layer >= count) count = layer + 1;
+    }
+    return count;
+}
+
+oct_status oct_measurement_read_file(const char *path, struct oct_measurement **out, oct_error *err) {
+    struct oct_tree tree = {0};
+    struct oct_value *root;
+    oct_status status = oct_node_file_read_any(path, &tree, &root, err);
+    if (status == OCT_OK && !oct_value_is_string(oct_dict_get(root, "Mode"), "DynamicRange"))
+        status = oct_fail(err, OCT_INVALID_ARGUMENT, "%s: a measurement (Mode DynamicRange) expected, another file found", path);
+    if (status == OCT_OK) {
+        const struct oct_value *nodes = oct_dict_get(root, "Nodes");
+        struct oct_measurement *measurement = oct_measurement_new(count_layers(nodes));
+        status = read_nodes(path, nodes, measurement, err);
+        if (status == OCT_OK)
+            *out = measurement;
+        else
+            oct_measurement_free(measurement);
+    }
+    oct_tree_free(&tree);
+    return status;
 }

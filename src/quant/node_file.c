@@ -125,6 +125,15 @@ static void lists_to_arrays(struct oct_tree *tree, struct oct_value *node) {
     }
 }
 
+oct_status oct_node_file_parse_json(const char *name, const char *text, size_t length, struct oct_tree *tree, struct oct_value **root,
+                                    oct_error *err) {
+    struct oct_value *nodes;
+    OCT_TRY(oct_python_json_parse(name, text, length, tree, root, err));
+    OCT_TRY(nodes_of(name, *root, &nodes, err));
+    for (size_t i = 0; i + 1 < nodes->count; i += 2) lists_to_arrays(tree, nodes->items[i + 1]);
+    return OCT_OK;
+}
+
 oct_status oct_node_file_read_any(const char *path, struct oct_tree *tree, struct oct_value **root, oct_error *err) {
     size_t length = strlen(path);
     struct oct_value *nodes;
@@ -132,10 +141,11 @@ oct_status oct_node_file_read_any(const char *path, struct oct_tree *tree, struc
         OCT_TRY(oct_npz_read(path, tree, root, err));
         return nodes_of(path, *root, &nodes, err);
     }
-    OCT_TRY(oct_python_json_read(path, tree, root, err));
-    OCT_TRY(nodes_of(path, *root, &nodes, err));
-    for (size_t i = 0; i + 1 < nodes->count; i += 2) lists_to_arrays(tree, nodes->items[i + 1]);
-    return OCT_OK;
+    char *text;
+    OCT_TRY(oct_file_read(path, OCT_MAX_PYTHON_JSON_BYTES, &text, &length, err));
+    oct_status status = oct_node_file_parse_json(path, text, length, tree, root, err);
+    free(text);
+    return status;
 }
 
 oct_status oct_node_file_write(const char *stem, struct oct_value *root, oct_error *err) {

@@ -428,6 +428,27 @@ static struct oct_value *node_of(struct oct_tree *tree, const struct oct_scale_m
     return node;
 }
 
+static struct oct_value *node_in_plan(struct oct_tree *tree, const struct oct_plan *plan, const struct oct_quant_config *config,
+                                      const struct oct_measurement *measurement, enum oct_module module, int layer) {
+    struct slots slots = slots_of((struct oct_plan *)plan, module, layer);
+    OCT_CHECK(!slots.linear || slots.linear->weight_scales);
+    return node_of(tree, oct_scale_config_method(&config->scales, module, layer), &slots, module, measured_of(measurement, module, layer));
+}
+
+struct oct_value *oct_plan_nodes(const struct oct_plan *plan, const struct oct_quant_config *config,
+                                 const struct oct_measurement *measurement, struct oct_tree *tree) {
+    struct oct_value *nodes = oct_tree_value(tree, OCT_VALUE_DICT);
+    for (int i = 0; i < oct_module_count(plan->num_layers); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(plan->num_layers, i, &layer);
+        oct_module_name(module, layer, name, sizeof name);
+        if (*slots_of((struct oct_plan *)plan, module, layer).fp8)
+            oct_dict_set(tree, nodes, oct_tree_string(tree, name), node_in_plan(tree, plan, config, measurement, module, layer));
+    }
+    return nodes;
+}
+
 // Whether the file's node still says what the plan has: only weight scales can differ, when the file was made for another weight.
 static bool node_fits(const struct oct_value *node, const struct slots *slots) {
     if (!node || !slots->linear) return node;
@@ -473,10 +494,7 @@ oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_q
         struct slots slots = slots_of((struct oct_plan *)plan, module, layer);
         oct_module_name(module, layer, name, sizeof name);
         if (!*slots.fp8 || node_fits(oct_dict_get(cached, name), &slots)) continue;
-        OCT_CHECK(!slots.linear || slots.linear->weight_scales);
-        replace_node(&tree, nodes, name,
-                     node_of(&tree, oct_scale_config_method(&config->scales, module, layer), &slots, module,
-                             measured_of(measurement, module, layer)));
+        replace_node(&tree, nodes, name, node_in_plan(&tree, plan, config, measurement, module, layer));
         changed = true;
     }
     if (changed) status = oct_node_file_write(stem, root, err);

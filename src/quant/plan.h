@@ -7,6 +7,7 @@
 #include "quant/module.h"
 #include "quant/quant_config.h"
 #include "quant/scale_method.h"
+#include "quant/value.h"
 #include "quant/weight_search.h"
 
 #include <stdbool.h>
@@ -57,6 +58,10 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
 // scale method is fixed (UNIT_SCALE, HW_ALIGNED_SINGLE_SCALE). Modules in the files that the plan does not have stay there.
 oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_quant_config *config,
                                  const struct oct_measurement *measurement, oct_error *err);
+
+// What scale files hold of the plan, once all weight scales are known: a dict of nodes, lifetime of the tree.
+struct oct_value *oct_plan_nodes(const struct oct_plan *plan, const struct oct_quant_config *config,
+                                 const struct oct_measurement *measurement, struct oct_tree *tree);
 
 // The plan of a linear module, NULL for the others.
 struct oct_linear_plan *oct_plan_linear(struct oct_plan *plan, enum oct_module module, int layer);

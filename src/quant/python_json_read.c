@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEPTH = 32, MAX_JSON_BYTES = 256 << 20 };
+enum { MAX_DEPTH = 32 };
 
 struct reader {
     const char *name, *at, *end; // the text ends with a NUL at `end`
@@ -147,7 +147,7 @@ oct_status oct_python_json_parse(const char *name, const char *text, size_t leng
 oct_status oct_python_json_read(const char *path, struct oct_tree *tree, struct oct_value **out, oct_error *err) {
     char *text;
     size_t length;
-    OCT_TRY(oct_file_read(path, MAX_JSON_BYTES, &text, &length, err));
+    OCT_TRY(oct_file_read(path, OCT_MAX_PYTHON_JSON_BYTES, &text, &length, err));
     oct_status status = oct_python_json_parse(path, text, length, tree, out, err);
     free(text);
     return status;

@@ -6,7 +6,7 @@ import pytest
 from test_cli import GOLDEN, TINY, calibrated, fails, files_in, octavo, prompts, succeeds  # noqa: F401: two of them are fixtures
 
 UNIFY = GOLDEN / "inc" / "unify"
-COMMANDS = {"diff": " A B", "unify": "", "expand": ""}
+COMMANDS = {"diff": " A B", "scales": " FILE", "unify": "", "expand": ""}
 
 
 @pytest.mark.parametrize("command, arguments", COMMANDS.items())
@@ -82,6 +82,41 @@ def test_two_files_are_compared_whatever_they_are_called(calibrated, tmp_path):
 
 def test_folders_with_nothing_in_common_are_an_error(calibrated):
     fails(1, "octavo unify", "diff", calibrated[0] / "model/g3", UNIFY / "tp2")
+
+
+# --- scales ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_scales_of_a_measurement_file_are_those_of_the_model(calibrated):
+    stem = calibrated[0] / "model/g3/inc_output_hooks_maxabs"
+    for ending in [".json", ".npz"]:
+        out = succeeds("scales", f"{stem}_0_1{ending}", "--method", "maxabs_hw", "--device", "gaudi3", "--json").stdout
+        assert json.loads(out) == json.loads((calibrated[0] / f"{stem}_MAXABS_HW_0_1.json").read_text())
+    table = succeeds("scales", f"{stem}_0_1.npz", "--method", "MAXABS_POW2", "--device", "gaudi2").stdout
+    assert table.startswith("MAXABS_POW2, gaudi2: 19 modules\n") and "\nlm_head " in table
+
+
+def test_incs_own_measurement_gives_incs_scales_but_for_the_division():
+    folder = GOLDEN / "inc/hpu_gaudi3/tp1"
+    out = succeeds("scales", folder / "inc_output_hooks_maxabs_0_1.npz", "--method", "maxabs_hw", "--json").stdout
+    expected = json.loads((folder / "inc_output_hooks_maxabs_MAXABS_HW_0_1.json").read_text())["Nodes"]
+    compared = 0
+    for name, node in json.loads(out)["Nodes"].items():
+        if name.endswith("_proj") or name == "lm_head":
+            for found, theirs in [(node["inputs"][0], expected[name]["inputs"][0]), (node["params"]["weight"], expected[name]["params"]["weight"])]:
+                assert found in (theirs, 2 * theirs, theirs / 2)  # cards multiply by a bf16 reciprocal where INC's host divides
+                compared += 1
+    assert compared == 18
+
+
+@pytest.mark.parametrize("method, message", [("maxabs", 'expected, "maxabs" found'), ("maxabs_hw_opt_weight", "takes the weights"),
+                                             ("maxabs_pcs_pow2", "at run time")])
+def test_a_method_that_a_file_is_not_enough_for_is_refused(method, message, calibrated):
+    fails(2, message, "scales", calibrated[0] / "model/g3/inc_output_hooks_maxabs_0_1.npz", "--method", method)
+
+
+def test_scales_are_not_made_of_scales(calibrated):
+    fails(2, "a measurement (Mode DynamicRange) expected", "scales", calibrated[0] / "model/g3/inc_output_hooks_maxabs_MAXABS_HW_0_1.npz")
 
 
 # --- inspect --------------------------------------------------------------------------------------------------------------------------
