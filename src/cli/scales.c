@@ -7,7 +7,6 @@
 #include "quant/plan.h"
 #include "quant/python_json.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,17 +37,7 @@ static const struct oct_flag flags[] = {
 };
 
 static oct_status find_method(const char *given, const struct oct_scale_method **out, oct_error *err) {
-    char *name = oct_strdup(given);
-    for (char *c = name; *c; c++) *c = (char)toupper((unsigned char)*c);
-    *out = oct_scale_method_find(name);
-    free(name);
-    if (!*out) {
-        struct oct_buffer names = {0};
-        for (int i = 0; i < OCT_NUM_SCALE_METHODS; i++) oct_buffer_printf(&names, "%s%s", i ? ", " : "", oct_scale_methods[i].name);
-        oct_status status = oct_fail(err, OCT_INVALID_ARGUMENT, "--method: one of %s expected, \"%s\" found", names.data, given);
-        oct_buffer_free(&names);
-        return status;
-    }
+    OCT_TRY(oct_scale_method_parse(given, out, err));
     if ((*out)->weight.value == OCT_SCALE_OPT)
         return oct_fail(err, OCT_INVALID_ARGUMENT,
                         "--method: %s searches for the weights' scales, which takes the weights: octavo calibrate", (*out)->name);
@@ -73,14 +62,15 @@ static void add_weights(struct oct_plan *plan, struct oct_measurement *measureme
     }
 }
 
-static void show(const struct scales_options *options, struct oct_value *root, const struct oct_value *nodes) {
+static void show(const struct scales_options *options, const struct oct_scale_method *method, struct oct_value *root,
+                 const struct oct_value *nodes) {
     if (options->json) {
         struct oct_buffer text = {0};
         oct_python_json(root, &text);
         puts(text.data);
         oct_buffer_free(&text);
     } else {
-        printf("%s, %s: %zu modules\n", options->method, options->device, nodes->count / 2);
+        printf("%s, %s: %zu modules\n", method->name, options->device, nodes->count / 2);
         oct_print_nodes(nodes);
     }
 }
@@ -106,7 +96,7 @@ static oct_status run(const void *given, oct_error *err) {
         struct oct_value *root = oct_node_file_new(&tree, 0, 0, "Scale", &nodes);
         add_weights(plan, measurement, &without);
         *nodes = *oct_plan_nodes(plan, &config, measurement, &tree);
-        show(options, root, nodes);
+        show(options, method, root, nodes);
         if (without) fprintf(stderr, "%zu weights have no maximum in the file: their scales are those of zeros\n", without);
     }
     oct_tree_free(&tree);

@@ -56,6 +56,7 @@ oct_status oct_quant_config_dump_scale_methods(const struct oct_quant_config *co
 
 // Writes the two configurations that the calibration scripts generate: <output_dir>/<model_name>/maxabs_measure_<g2|g3>.json and
 // maxabs_quant_<g2|g3>.json, with the statistics in <output_dir>/<model_name>/<g2|g3>/inc_output (folders are created). output_dir
-// becomes absolute. NULL-terminated block_names (may be NULL) are the blocklist of both. The caller frees both paths.
-oct_status oct_quant_config_write_pair(const char *output_dir, const char *model_name, enum oct_profile profile,
-                                       const char *const *block_names, char **measure_path, char **quant_path, oct_error *err);
+// becomes absolute. Some families of models get the blocklist that the scripts give them, by model_name, which is in lower case. The
+// caller frees both paths.
+oct_status oct_quant_config_write_pair(const char *output_dir, const char *model_name, enum oct_profile profile, const char *scale_method,
+                                       char **measure_path, char **quant_path, oct_error *err);

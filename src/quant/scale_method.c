@@ -1,6 +1,7 @@
 // scale_method.c: the arithmetic of scales: every step is rounded to bf16, as on the cards.
 #include "quant/scale_method.h"
 
+#include "base/buffer.h"
 #include "numeric/bf16.h"
 #include "numeric/fp16.h"
 #include "numeric/fp8.h"
@@ -77,6 +78,19 @@ const struct oct_scale_method *oct_scale_method_find(const char *name) {
     for (size_t i = 0; i < OCT_NUM_SCALE_METHODS; i++)
         if (!strcmp(name, oct_scale_methods[i].name)) return &oct_scale_methods[i];
     return NULL;
+}
+
+oct_status oct_scale_method_parse(const char *name, const struct oct_scale_method **out, oct_error *err) {
+    for (size_t i = 0; i < OCT_NUM_SCALE_METHODS; i++) {
+        if (strcasecmp(name, oct_scale_methods[i].name) != 0) continue;
+        *out = &oct_scale_methods[i];
+        return OCT_OK;
+    }
+    struct oct_buffer names = {0};
+    for (int i = 0; i < OCT_NUM_SCALE_METHODS; i++) oct_buffer_printf(&names, "%s%s", i ? ", " : "", oct_scale_methods[i].name);
+    oct_status status = oct_fail(err, OCT_INVALID_ARGUMENT, "scale method: one of %s expected, \"%s\" found", names.data, name);
+    oct_buffer_free(&names);
+    return status;
 }
 
 float oct_scale_precision_round(enum oct_scale_precision precision, float value) {

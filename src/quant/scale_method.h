@@ -47,6 +47,8 @@ enum { OCT_NUM_SCALE_METHODS = 13 };
 extern const struct oct_scale_method oct_scale_methods[OCT_NUM_SCALE_METHODS]; // in INC's order; their profile is left gaudi2
 // NULL when there is no method of that (upper-case) name.
 const struct oct_scale_method *oct_scale_method_find(const char *name);
+// The same for a name in any case; OCT_INVALID_ARGUMENT names the methods.
+oct_status oct_scale_method_parse(const char *name, const struct oct_scale_method **out, oct_error *err);
 // Both scales are the same whatever is measured.
 static inline bool oct_scale_method_is_fixed(const struct oct_scale_method *method) {
     return method->weight.value == OCT_SCALE_FIXED && method->activation.value == OCT_SCALE_FIXED;

@@ -230,8 +230,7 @@ static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
     char output[128], expected[512], *measure, *quant;
     oct_error err;
     snprintf(output, sizeof output, "%s/out", folder);
-    assert_int_equal(oct_quant_config_write_pair(output, "smollm2", OCT_GAUDI2, (const char *[]){"lm_head", NULL}, &measure, &quant, &err),
-                     OCT_OK);
+    assert_int_equal(oct_quant_config_write_pair(output, "smollm2", OCT_GAUDI2, "maxabs_hw", &measure, &quant, &err), OCT_OK);
     snprintf(expected, sizeof expected, "%s/smollm2/maxabs_measure_g2.json", output);
     assert_string_equal(measure, expected);
     snprintf(expected, sizeof expected, "%s/smollm2/maxabs_quant_g2.json", output);
@@ -241,7 +240,7 @@ static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
     snprintf(expected, sizeof expected,
              "{\n    \"mode\": \"QUANTIZE\",\n    \"observer\": \"maxabs\",\n    \"scale_method\": \"maxabs_hw\",\n"
              "    \"allowlist\": {\n        \"types\": [],\n        \"names\": []\n    },\n"
-             "    \"blocklist\": {\n        \"types\": [],\n        \"names\": [\n            \"lm_head\"\n        ]\n    },\n"
+             "    \"blocklist\": {\n        \"types\": [],\n        \"names\": []\n    },\n"
              "    \"dump_stats_path\": \"%s/smollm2/g2/inc_output\"\n}",
              output);
     assert_string_equal(text, expected);
@@ -251,11 +250,46 @@ static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
     assert_int_equal(config->mode, OCT_QUANT_MEASURE);
     assert_int_equal(config->profile, OCT_GAUDI2);
     assert_int_equal(config->calibration_sample_interval, 1);
-    assert_false(oct_quant_config_selects(config, OCT_LM_HEAD, 0));
-    assert_true(oct_quant_config_selects(config, OCT_SOFTMAX, 0));
+    assert_true(oct_quant_config_selects(config, OCT_LM_HEAD, 0));
     oct_quant_config_free(config);
     free(measure);
     free(quant);
+}
+
+static void families_of_models_get_the_scripts_blocklists(void **state) {
+    (void)state;
+    static const struct {
+        const char *model, *scale_format;
+        bool lm_head, attention;
+    } families[] = {
+        {"mixtral-8x7b-instruct", "\"scale_format\": \"CONST\"", false, false},
+        {"deepseek-v2-lite", "\"scale_format\": \"scalar\"", false, true},
+        {"granite-4.0-tiny", NULL, true, false},
+        {"granite-3.3-2b", NULL, true, true},
+        {"my-mixtral", NULL, true, true},
+    };
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        char *paths[2];
+        oct_error err;
+        size_t length;
+        assert_int_equal(oct_quant_config_write_pair(folder, families[i].model, OCT_GAUDI3, "maxabs_pow2", &paths[0], &paths[1], &err),
+                         OCT_OK);
+        for (int j = 0; j < 2; j++) {
+            struct oct_quant_config *config;
+            assert_int_equal(oct_quant_config_load(paths[j], &config, &err), OCT_OK);
+            assert_int_equal(oct_quant_config_selects(config, OCT_LM_HEAD, 0), families[i].lm_head);
+            assert_int_equal(oct_quant_config_selects(config, OCT_QKV_PROJ, 0), families[i].attention);
+            assert_true(oct_quant_config_selects(config, OCT_DOWN_PROJ, 0));
+            oct_quant_config_free(config);
+        }
+        char *text = golden_text(paths[1], &length);
+        assert_non_null(strstr(text, "\"scale_method\": \"maxabs_pow2\""));
+        const char *format = families[i].scale_format;
+        assert_true(format ? strstr(text, format) != NULL : !strstr(text, "scale_format"));
+        free(text);
+        free(paths[0]);
+        free(paths[1]);
+    }
 }
 
 int main(void) {
@@ -271,6 +305,7 @@ int main(void) {
         cmocka_unit_test(a_costly_pattern_ends),
         cmocka_unit_test(file_names_carry_rank_and_method),
         cmocka_unit_test(the_pair_has_the_layout_of_the_calibration_scripts),
+        cmocka_unit_test(families_of_models_get_the_scripts_blocklists),
     };
     return cmocka_run_group_tests_name("quant_config", tests, make_folder, drop_folder);
 }
