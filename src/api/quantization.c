@@ -1,6 +1,7 @@
 // quantization.c: from QUANT_CONFIG to a plan or a running measurement, and back to files when the engine closes.
 #include "api/quantization.h"
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "numeric/fp8.h"
@@ -43,6 +44,8 @@ static struct oct_plan *unit_scale_kv_plan(int num_layers) {
 // Where a scale file holds every module, the measurement is not needed, and its absence only told when the plan misses it.
 static oct_status open_plan(struct oct_quantization *quantization, const char *model, int num_layers, oct_error *err) {
     const struct oct_quant_config *config = quantization->config;
+    const char *dump_path = getenv("SCALE_METHOD_CONFIG_DUMP_PATH");
+    if (dump_path && *dump_path) OCT_TRY(oct_quant_config_dump_scale_methods(config, num_layers, dump_path, err));
     oct_error missing = {OCT_OK, ""};
     if (oct_quant_config_uses_files(config)) {
         oct_status status = oct_measurement_read(config, num_layers, &quantization->measurement, &missing);
@@ -56,29 +59,45 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
 }
 
 // Serving commands name fp8_inc whatever the configuration says. What is measured are the numbers of the unquantized model.
-static void open_measurement(struct oct_quantization *quantization, int num_layers) {
+static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
     if (quantization->fp8_kv)
         oct_log(OCT_LOG_WARNING, "measuring: KV blocks stay bf16, fp8_inc takes effect with the quantizing configuration");
     quantization->fp8_kv = false;
     quantization->measurement = oct_measurement_new(num_layers);
+    OCT_TRY(oct_measurement_observe(quantization->measurement, quantization->config, err));
     quantization->observer = oct_measurement_observer(quantization->measurement);
     quantization->measuring = true;
+    return OCT_OK;
+}
+
+// INC puts one of two modes in the place of AUTO, by the step that it is asked for: measuring comes first, and without it nothing can be
+// quantized.
+static void choose_mode(struct oct_quant_config *config) {
+    char *path = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
+    bool measured = !oct_quant_config_uses_files(config) || oct_path_exists(path);
+    config->mode = measured ? OCT_QUANT_QUANTIZE : OCT_QUANT_MEASURE;
+    oct_log(OCT_LOG_INFO, "mode AUTO: %s: %s", path, measured ? "found, quantizing" : "not there, measuring");
+    free(path);
 }
 
 static oct_status open_from_config(const char *path, const char *model, int num_layers, struct oct_quantization *quantization,
                                    oct_error *err) {
     OCT_TRY(oct_quant_config_load(path, &quantization->config, err));
+    OCT_TRY(oct_quant_config_check_run(quantization->config, err));
+    if (quantization->config->mode == OCT_QUANT_AUTO) choose_mode(quantization->config);
     switch (quantization->config->mode) {
     case OCT_QUANT_NONE:
         return OCT_OK;
     case OCT_QUANT_QUANTIZE:
         return open_plan(quantization, model, num_layers, err);
     case OCT_QUANT_MEASURE:
-        open_measurement(quantization, num_layers);
-        return OCT_OK;
-    default:
-        return oct_fail(err, OCT_UNSUPPORTED, "%s: mode QUANTIZE or MEASURE expected, another one found", path);
+    case OCT_QUANT_SHAPE:
+        return open_measurement(quantization, num_layers, err);
+    case OCT_QUANT_LOAD: // refused above
+    case OCT_QUANT_AUTO: // replaced above
+        break;
     }
+    OCT_CHECK(!"a mode");
 }
 
 oct_status oct_quantization_open(const oct_engine_options *options, int num_layers, struct oct_quantization *out, oct_error *err) {
@@ -110,7 +129,12 @@ oct_status oct_quantization_loaded(const struct oct_quantization *quantization, 
     return oct_plan_write_scales(quantization->plan, quantization->config, quantization->measurement, err);
 }
 
+// MEASUREMENT_DUMP_METHOD=5 is INC's way to measure without writing.
 static oct_status write_measurement(const struct oct_quantization *quantization, oct_error *err) {
+    const char *method = getenv("MEASUREMENT_DUMP_METHOD");
+    if (quantization->measurement->error.code != OCT_OK)
+        return oct_fail(err, quantization->measurement->error.code, "%s", quantization->measurement->error.message);
+    if (method && !strcmp(method, "5")) return OCT_OK;
     const struct oct_quant_config *config = quantization->config;
     int num_samples = config->calibration_sample_interval > 0 ? quantization->num_forwards : 0;
     return oct_measurement_write(quantization->measurement, config, num_samples, err);

@@ -1,17 +1,20 @@
 // calibrate.c: `octavo calibrate`: one command instead of the calibration scripts: measures a model over prompts, writes the measurement
-// and the two QUANT_CONFIG files, quantizes once to write the scales, and says how far the result is from bf16. Every file is written
-// whole or not at all, and nothing is written before the measurement is complete.
-#include "api/chat_input.h"
+// and the two QUANT_CONFIG files, quantizes once to write the scales, and says how far the result is from bf16 and which modules that is
+// due to. Every file is written whole or not at all, no result before the measurement is complete; a run that is broken off goes on where
+// it was.
 #include "api/quantization.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "cli/calibration_report.h"
 #include "cli/commands.h"
-#include "cli/dataset.h"
 #include "cli/divergence.h"
 #include "cli/interrupt.h"
+#include "cli/mixture.h"
+#include "cli/probe.h"
 #include "cli/progress_bar.h"
-#include "cli/session.h"
+#include "cli/prompts.h"
+#include "cli/resume.h"
 #include "cli/share.h"
 
 #include <ctype.h>
@@ -25,8 +28,8 @@
 #include <unistd.h>
 
 struct calibrate_options {
-    const char *model, *output, *dataset, *device;
-    int batch_size, limit, max_model_len;
+    const char *model, *output, *dataset, *held_out, *device, *scale_method;
+    int batch_size, limit, max_model_len, module_tokens;
     struct oct_engine_flags engine;
 };
 
@@ -44,14 +47,25 @@ static const struct oct_flag flags[] = {
      .type = OCT_FLAG_STRING,
      .offset = FIELD(dataset),
      .metavar = "FILE",
-     .help = "prompts: .jsonl (a line: {\"prompt\"}, {\"messages\"} or {\"system_prompt\", \"question\"}) or .txt (a line: a prompt) "
-             "(default: the prompts that come with Octavo)"},
+     .help = "prompts: .jsonl (a line: {\"prompt\"}, {\"messages\"} or {\"system_prompt\", \"question\"}), .json (an array of such "
+             "objects or of strings) or .txt (a line: a prompt) (default: the prompts that come with Octavo)"},
+    {.name = "held-out",
+     .type = OCT_FLAG_STRING,
+     .offset = FIELD(held_out),
+     .metavar = "FILE",
+     .help = "prompts of the closing report, which are not measured (default: others that come with Octavo)"},
     {.name = "device",
      .type = OCT_FLAG_CHOICE,
      .offset = FIELD(device),
      .choices = "gaudi2|gaudi3",
      .initial = "gaudi3",
      .help = "whose FP8 rules apply: Gaudi 2 ends at 240, Gaudi 3 at 448"},
+    {.name = "scale-method",
+     .type = OCT_FLAG_STRING,
+     .offset = FIELD(scale_method),
+     .metavar = "METHOD",
+     .initial = "maxabs_hw",
+     .help = "how scales follow from ranges: one of INC's methods"},
     {.name = "limit",
      .short_name = "l",
      .type = OCT_FLAG_COUNT,
@@ -75,6 +89,13 @@ static const struct oct_flag flags[] = {
      .max = INT_MAX,
      .initial = "2048",
      .help = "longer prompts are cut"},
+    {.name = "module-tokens",
+     .type = OCT_FLAG_COUNT,
+     .offset = FIELD(module_tokens),
+     .min = 0,
+     .max = 4096,
+     .initial = "128",
+     .help = "held-out tokens on which every module is tried in FP8 alone, for the report; 0: modules are not tried"},
     {.name = "chat-template",
      .type = OCT_FLAG_STRING,
      .offset = FIELD(engine.chat_template),
@@ -101,16 +122,22 @@ static const struct oct_flag flags[] = {
 };
 
 enum {
-    MAX_ROWS = 256,      // of a batch; the logits of all rows are computed, so that lm_head is measured at every position
-    REPORT_TOKENS = 2048 // what the closing comparison looks at
+    MAX_ROWS = 256,       // of a batch; the logits of all rows are computed, so that lm_head is measured at every position
+    REPORT_TOKENS = 2048, // what the closing comparison looks at
+    PROBE_TOKENS = 32,    // of a prompt on which modules are tried: a few of many prompts
+    LOAD_TOKENS = 500     // loading a model takes about as long as so many tokens: for the progress bar
 };
 
 struct calibration {
     const struct calibrate_options *options;
+    enum oct_profile profile;
     struct oct_session session;
-    struct oct_ids *prompts; // (num_prompts) tokens, none empty. Owned
-    size_t num_prompts, num_tokens;
-    int longest; // tokens
+    struct oct_progress_bar bar;
+    double work; // of the whole, in tokens
+    struct oct_prompts prompts, held_out;
+    bool reports_on_prompts; // there are no held-out prompts
+    char *name, *folder;     // of the model, and <output>/<name>. Owned
+    struct oct_resume resume;
     struct oct_measurement *measurement;
     struct oct_runner model;        // bf16
     struct oct_quantization result; // as QUANT_CONFIG reads it from what was written
@@ -118,100 +145,29 @@ struct calibration {
     char *measure_path, *quant_path;
 };
 
-// --- prompts ----------------------------------------------------------------------------------------------------------------------
-
-// For a model without a chat template: the contents, one after the other, as the calibration scripts join them.
-static void encode_contents(const struct oct_tokenizer *tokenizer, const json_t *messages, struct oct_ids *ids) {
-    struct oct_buffer text = {0};
-    for (size_t i = 0; i < json_array_size(messages); i++) {
-        const char *content = json_string_value(json_object_get(json_array_get(messages, i), "content"));
-        if (content) oct_buffer_printf(&text, "%s%s", text.length ? ". " : "", content);
-    }
-    oct_encode(tokenizer, text.data ? text.data : "", text.length, OCT_ENCODE_ADD_SPECIAL, ids);
-    oct_buffer_free(&text);
-}
-
-static oct_status encode_prompt(const struct oct_session *session, const struct oct_prompt *prompt, struct oct_ids *ids, oct_error *err) {
-    const struct oct_tokenizer *tokenizer = session->text.tokenizer;
-    if (prompt->text) {
-        oct_encode(tokenizer, prompt->text, strlen(prompt->text), OCT_ENCODE_ADD_SPECIAL, ids);
-        return OCT_OK;
-    }
-    if (!session->text.chat && session->text.chat_problem.code != OCT_NOT_FOUND) {
-        *err = session->text.chat_problem;
-        return err->code;
-    }
-    if (!session->text.chat) {
-        encode_contents(tokenizer, prompt->messages, ids);
-        return OCT_OK;
-    }
-    const struct oct_chat_input input = {
-        .messages = prompt->messages,
-        .add_generation_prompt = true, // the ranges should hold for what a server sees, which ends so
-    };
-    struct oct_chat_prompt rendered = {0};
-    OCT_TRY(oct_chat_input_render(&session->text, &input, &rendered, err));
-    oct_chat_encode(tokenizer, &rendered, 0, ids);
-    oct_chat_prompt_free(&rendered);
-    return OCT_OK;
-}
-
-static oct_status encode_dataset(struct calibration *calibration, const struct oct_dataset *dataset, int max_tokens, oct_error *err) {
-    calibration->prompts = oct_alloc(dataset->count, sizeof *calibration->prompts, "tokenized prompts");
-    for (size_t i = 0; i < dataset->count; i++) {
-        struct oct_ids ids = {0};
-        oct_status status = encode_prompt(&calibration->session, &dataset->prompts[i], &ids, err);
-        if (status == OCT_OK) status = oct_session_check_tokens(&calibration->session, &ids, err);
-        if (status != OCT_OK || ids.count == 0) {
-            free(ids.data);
-            OCT_TRY(status);
-            continue;
-        }
-        if (ids.count > (size_t)max_tokens) ids.count = (size_t)max_tokens;
-        calibration->prompts[calibration->num_prompts++] = ids;
-        calibration->num_tokens += ids.count;
-        if ((int)ids.count > calibration->longest) calibration->longest = (int)ids.count;
-    }
-    if (calibration->num_prompts == 0) return oct_fail(err, OCT_INVALID_ARGUMENT, "the dataset has no prompt with any token in it");
-    return OCT_OK;
-}
-
-static oct_status read_prompts(struct calibration *calibration, oct_error *err) {
-    const struct calibrate_options *options = calibration->options;
-    char *path = NULL;
-    if (options->dataset)
-        path = oct_strdup(options->dataset);
-    else
-        OCT_TRY(oct_share_file("calibration_prompts.jsonl", &path, err));
-    struct oct_dataset dataset;
-    oct_status status = oct_dataset_read(path, (size_t)options->limit, &dataset, err);
-    free(path);
-    OCT_TRY(status);
-    int limit = oct_checkpoint_config(calibration->session.checkpoint)->max_position_embeddings;
-    status = encode_dataset(calibration, &dataset, options->max_model_len < limit ? options->max_model_len : limit, err);
-    oct_dataset_free(&dataset);
-    return status;
-}
-
 // --- measuring --------------------------------------------------------------------------------------------------------------------
 
+// What is reported from here on is worth so many tokens.
+static void begin_part(struct calibration *calibration, size_t tokens) {
+    oct_progress_bar_part(&calibration->bar, (double)tokens / calibration->work);
+}
+
 static oct_status open_model(struct calibration *calibration, struct oct_plan *plan, struct oct_runner *runner, oct_error *err) {
-    struct oct_progress_bar bar;
-    oct_progress_bar_start(&bar);
-    struct oct_progress progress = oct_progress_bar_receiver(&bar);
+    begin_part(calibration, LOAD_TOKENS);
+    struct oct_progress progress = oct_progress_bar_receiver(&calibration->bar);
+    int longest =
+        calibration->prompts.longest > calibration->held_out.longest ? calibration->prompts.longest : calibration->held_out.longest;
     struct oct_runner_options options = {
         .llama = {.compute = OCT_BF16,
                   .plan = plan,
-                  .max_positions = calibration->longest,
+                  .max_positions = longest,
                   .max_rows = MAX_ROWS,
                   .progress = &progress,
                   .on_weight = plan ? NULL : oct_measurement_see_weight,
                   .on_weight_context = calibration->measurement},
         .max_seqs = calibration->options->batch_size < MAX_ROWS ? calibration->options->batch_size : MAX_ROWS,
     };
-    oct_status status = oct_runner_open(&calibration->session, &options, runner, err);
-    oct_progress_bar_clear(&bar);
-    return status;
+    return oct_runner_open(&calibration->session, &options, runner, err);
 }
 
 // A prompt that fills a batch or more, in stretches.
@@ -222,19 +178,15 @@ static void run_long_prompt(struct oct_runner *runner, const struct oct_ids *pro
     }
 }
 
-// As many prompts from `next` on as fit into one batch. Returns how many ran.
-static size_t run_short_prompts(const struct calibration *calibration, struct oct_runner *runner, size_t next,
-                                const struct oct_observer *observer) {
+// The next batch. Returns how many prompts ran.
+static size_t run_prompts(const struct oct_prompts *prompts, struct oct_runner *runner, size_t next, const struct oct_observer *observer) {
     struct oct_stretch stretches[MAX_ROWS];
-    int count = 0, rows = 0;
-    for (size_t i = next; i < calibration->num_prompts && count < runner->max_seqs; i++) {
-        const struct oct_ids *prompt = &calibration->prompts[i];
-        if (prompt->count > (size_t)(MAX_ROWS - rows)) break;
-        stretches[count++] = (struct oct_stretch){prompt->data, (int)prompt->count, 0};
-        rows += (int)prompt->count;
-    }
-    oct_runner_forward(runner, stretches, count, observer);
-    return (size_t)count;
+    int count = oct_prompts_batch(prompts, next, INT_MAX, runner, stretches);
+    if (count)
+        oct_runner_forward(runner, stretches, count, observer);
+    else
+        run_long_prompt(runner, &prompts->items[next], observer);
+    return count ? (size_t)count : 1;
 }
 
 static oct_status check_measured(const struct calibration *calibration, oct_error *err) {
@@ -252,22 +204,25 @@ static oct_status check_measured(const struct calibration *calibration, oct_erro
     return OCT_OK;
 }
 
-static oct_status measure(struct calibration *calibration, oct_error *err) {
+// Interrupted: what was seen is kept, and the message says so.
+static oct_status interrupted(struct calibration *calibration, size_t done, oct_error *err) {
+    OCT_TRY(oct_resume_save(&calibration->resume, calibration->measurement, done, err));
+    return oct_fail(err, OCT_CANCELLED, "interrupted after %zu of %zu prompts; the same command goes on from there", done,
+                    calibration->prompts.count);
+}
+
+static oct_status measure(struct calibration *calibration, size_t next, oct_error *err) {
     struct oct_observer observer = oct_measurement_observer(calibration->measurement);
-    struct oct_progress_bar bar;
-    oct_progress_bar_start(&bar);
-    oct_status status = OCT_OK;
-    for (size_t next = 0; status == OCT_OK && next < calibration->num_prompts;) {
-        if (calibration->prompts[next].count >= MAX_ROWS)
-            run_long_prompt(&calibration->model, &calibration->prompts[next++], &observer);
-        else
-            next += run_short_prompts(calibration, &calibration->model, next, &observer);
-        if (oct_progress_bar_report(&bar, "measuring prompts", next, calibration->num_prompts))
-            status = oct_fail(err, OCT_CANCELLED, "interrupted; nothing was written");
+    const struct oct_prompts *prompts = &calibration->prompts;
+    begin_part(calibration, prompts->tokens);
+    for (bool stop = oct_progress_bar_report(&calibration->bar, "measuring prompts", next, prompts->count); next < prompts->count;) {
+        if (stop) return interrupted(calibration, next, err);
+        next += run_prompts(prompts, &calibration->model, next, &observer);
+        if (oct_resume_is_due(&calibration->resume)) OCT_TRY(oct_resume_save(&calibration->resume, calibration->measurement, next, err));
+        stop = oct_progress_bar_report(&calibration->bar, "measuring prompts", next, prompts->count);
     }
-    oct_progress_bar_clear(&bar);
-    OCT_TRY(status);
     OCT_TRY(check_measured(calibration, err));
+    OCT_TRY(oct_resume_save(&calibration->resume, calibration->measurement, next, err)); // of the part that takes longest
     oct_measurement_unify_kv(calibration->measurement);
     return OCT_OK;
 }
@@ -310,16 +265,13 @@ static oct_status remove_stale_scales(const struct oct_quant_config *config, oct
     return status;
 }
 
-static oct_status write_measurement(struct calibration *calibration, enum oct_profile profile, oct_error *err) {
-    char *name = model_name(calibration->options->model);
-    oct_status status = oct_quant_config_write_pair(calibration->options->output, name, profile, NULL, &calibration->measure_path,
-                                                    &calibration->quant_path, err);
-    free(name);
-    OCT_TRY(status);
+static oct_status write_measurement(struct calibration *calibration, oct_error *err) {
+    OCT_TRY(oct_quant_config_write_pair(calibration->options->output, calibration->name, calibration->profile,
+                                        calibration->options->scale_method, &calibration->measure_path, &calibration->quant_path, err));
     struct oct_quant_config *config;
     OCT_TRY(oct_quant_config_load(calibration->measure_path, &config, err));
-    status = remove_stale_scales(config, err);
-    if (status == OCT_OK) status = oct_measurement_write(calibration->measurement, config, (int)calibration->num_prompts, err);
+    oct_status status = remove_stale_scales(config, err);
+    if (status == OCT_OK) status = oct_measurement_write(calibration->measurement, config, (int)calibration->prompts.count, err);
     oct_quant_config_free(config);
     return status;
 }
@@ -353,62 +305,163 @@ static void compare_prompt(struct calibration *calibration, const struct oct_ids
     }
 }
 
+static oct_status stopped_in_report(const struct calibration *calibration, oct_error *err) {
+    return oct_fail(err, OCT_CANCELLED, "interrupted; the files are complete: %s", calibration->quant_path);
+}
+
 static oct_status compare(struct calibration *calibration, struct oct_divergence *divergence, oct_error *err) {
-    struct oct_progress_bar bar;
-    oct_progress_bar_start(&bar);
-    oct_status status = OCT_OK;
-    for (size_t i = 0; status == OCT_OK && i < calibration->num_prompts && divergence->count < REPORT_TOKENS; i++) {
-        compare_prompt(calibration, &calibration->prompts[i], divergence);
-        if (oct_progress_bar_report(&bar, "comparing tokens", divergence->count, REPORT_TOKENS))
-            status = oct_fail(err, OCT_CANCELLED, "interrupted; the files are complete: %s", calibration->quant_path);
+    begin_part(calibration, 2 * REPORT_TOKENS);
+    for (size_t i = 0; i < calibration->held_out.count && divergence->count < REPORT_TOKENS; i++) {
+        compare_prompt(calibration, &calibration->held_out.items[i], divergence);
+        if (oct_progress_bar_report(&calibration->bar, "comparing with bf16", divergence->count, REPORT_TOKENS))
+            return stopped_in_report(calibration, err);
     }
-    oct_progress_bar_clear(&bar);
+    return OCT_OK;
+}
+
+// What each unit costs when it alone is in FP8, into kl (units): NaN for those that are not in the plan.
+static oct_status try_modules(struct calibration *calibration, double *kl, oct_error *err) {
+    int num_layers = calibration->model.llama->config.num_hidden_layers, units = oct_unit_count(num_layers);
+    size_t tokens = (size_t)calibration->options->module_tokens;
+    struct oct_probe probe;
+    struct oct_mixture mixture;
+    oct_status status = OCT_OK;
+    begin_part(calibration, tokens * (size_t)units);
+    oct_probe_open(&calibration->held_out, PROBE_TOKENS, tokens, &calibration->model, &probe);
+    oct_mixture_open(&calibration->model, &calibration->quantized, &mixture);
+    for (int unit = 0; unit < units && status == OCT_OK; unit++) {
+        kl[unit] = (double)NAN;
+        if (oct_unit_is_planned(calibration->result.plan, unit)) {
+            oct_mixture_set(&mixture, unit, true);
+            kl[unit] = oct_probe_run(&probe, &mixture.runner, probe.num_stretches).mean_kl;
+            oct_mixture_set(&mixture, unit, false);
+        }
+        if (oct_progress_bar_report(&calibration->bar, "trying modules", (size_t)unit + 1, (size_t)units))
+            status = stopped_in_report(calibration, err);
+    }
+    oct_mixture_close(&mixture);
+    oct_probe_close(&probe);
     return status;
 }
 
 static oct_status report(struct calibration *calibration, double seconds, oct_error *err) {
+    int num_layers = calibration->model.llama->config.num_hidden_layers;
     struct oct_divergence divergence = {0};
+    struct oct_calibration_report report = {
+        .model = calibration->options->model,
+        .prompts = calibration->prompts.count,
+        .tokens = calibration->prompts.tokens,
+        .seconds = seconds,
+        .on_prompts = calibration->reports_on_prompts,
+        .fp8_bytes = calibration->quantized.llama->weight_bytes,
+        .bf16_bytes = calibration->model.llama->weight_bytes,
+        .num_layers = num_layers,
+    };
     oct_status status = compare(calibration, &divergence, err);
-    struct oct_divergence_summary summary = oct_divergence_summarize(&divergence);
+    report.divergence = oct_divergence_summarize(&divergence);
     oct_divergence_free(&divergence);
-    OCT_TRY(status);
-    printf("measured           %zu prompts, %zu tokens, %.1f s\n", calibration->num_prompts, calibration->num_tokens, seconds);
-    printf("FP8 against bf16   on the first %zu tokens of these prompts:\n", summary.count);
-    oct_divergence_print(&summary, stdout);
-    printf("weights            %.1f MiB in FP8, %.1f MiB in bf16\n\n", (double)calibration->quantized.llama->weight_bytes / 0x1p20,
-           (double)calibration->model.llama->weight_bytes / 0x1p20);
-    printf("Next:\n  export QUANT_CONFIG=%s\n  octavo serve %s --quantization inc --kv-cache-dtype fp8_inc\n", calibration->quant_path,
-           calibration->options->model);
-    return OCT_OK;
+    double *kl = oct_alloc((size_t)oct_unit_count(num_layers), sizeof *kl, "the cost of modules");
+    if (status == OCT_OK && calibration->options->module_tokens) {
+        status = try_modules(calibration, kl, err);
+        report.module_kl = kl;
+        report.module_tokens = calibration->options->module_tokens;
+    }
+    oct_progress_bar_clear(&calibration->bar);
+    if (status == OCT_OK) status = oct_calibration_report_write(&report, calibration->folder, calibration->profile, err);
+    if (status == OCT_OK) {
+        oct_calibration_report_print(&report, stdout);
+        printf("\nNext:\n  export QUANT_CONFIG=%s\n  octavo serve %s --quantization inc --kv-cache-dtype fp8_inc\n",
+               calibration->quant_path, calibration->options->model);
+    }
+    free(kl);
+    return status;
+}
+
+// --- the command ------------------------------------------------------------------------------------------------------------------
+
+// The prompts that were given, else those of this name that come with Octavo.
+static oct_status read_prompts(const struct calibration *calibration, const char *given, const char *shared, size_t limit,
+                               struct oct_prompts *out, oct_error *err) {
+    char *path = NULL;
+    if (given)
+        path = oct_strdup(given);
+    else
+        OCT_TRY(oct_share_file(shared, &path, err));
+    oct_status status = oct_prompts_read(&calibration->session, path, limit, calibration->options->max_model_len, out, err);
+    free(path);
+    return status;
+}
+
+// A program without its share folder still calibrates with what it was given, and reports on that.
+static oct_status read_all_prompts(struct calibration *calibration, oct_error *err) {
+    const struct calibrate_options *options = calibration->options;
+    OCT_TRY(read_prompts(calibration, options->dataset, "calibration_prompts.jsonl", (size_t)options->limit, &calibration->prompts, err));
+    oct_status status = read_prompts(calibration, options->held_out, "held_out_prompts.jsonl", 0, &calibration->held_out, err);
+    if (status != OCT_NOT_FOUND || options->held_out || !options->dataset) return status;
+    calibration->reports_on_prompts = true;
+    return read_prompts(calibration, options->dataset, "", (size_t)options->limit, &calibration->held_out, err);
+}
+
+// Where a run that was broken off lies, and how far it came.
+static void find_resumable(struct calibration *calibration, size_t *done) {
+    char *statistics = oct_path_join(calibration->folder, calibration->profile == OCT_GAUDI2 ? "g2" : "g3");
+    char *folder = oct_path_join(statistics, "unfinished");
+    oct_resume_open(folder, calibration->session.path, &calibration->prompts, &calibration->resume);
+    oct_resume_load(&calibration->resume, &calibration->measurement, done);
+    if (*done > calibration->prompts.count) *done = 0;
+    if (*done) fprintf(stderr, "going on after %zu of %zu prompts\n", *done, calibration->prompts.count);
+    free(folder);
+    free(statistics);
+}
+
+// Before hours of measuring, not after.
+static oct_status check_method(const char *name, oct_error *err) {
+    const struct oct_scale_method *method;
+    OCT_TRY(oct_scale_method_parse(name, &method, err));
+    if (!method->activation.per_channel) return OCT_OK;
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "--scale-method: %s makes scales at run time, for which nothing is measured", method->name);
 }
 
 static oct_status calibrate(struct calibration *calibration, oct_error *err) {
     const struct calibrate_options *options = calibration->options;
+    size_t done = 0;
     OCT_TRY(oct_engine_flags_check(&options->engine, err));
     if (!options->output) return oct_fail(err, OCT_INVALID_ARGUMENT, "--output DIR is missing");
-    enum oct_profile profile;
-    OCT_TRY(oct_profile_parse(options->device, &profile, err));
+    OCT_TRY(oct_profile_parse(options->device, &calibration->profile, err));
+    OCT_TRY(check_method(options->scale_method, err));
     OCT_TRY(oct_session_open(options->model, &options->engine, &calibration->session, err));
-    OCT_TRY(read_prompts(calibration, err));
+    OCT_TRY(read_all_prompts(calibration, err));
     double started = oct_seconds();
-    calibration->measurement = oct_measurement_new(oct_checkpoint_config(calibration->session.checkpoint)->num_hidden_layers);
+    int num_layers = oct_checkpoint_config(calibration->session.checkpoint)->num_hidden_layers;
+    size_t trials = (size_t)options->module_tokens * (size_t)oct_unit_count(num_layers);
+    calibration->work = (double)(2 * LOAD_TOKENS + calibration->prompts.tokens + 2 * REPORT_TOKENS + trials);
+    calibration->name = model_name(options->model);
+    calibration->folder = oct_path_join(options->output, calibration->name);
+    calibration->measurement = oct_measurement_new(num_layers);
+    find_resumable(calibration, &done);
     OCT_TRY(open_model(calibration, NULL, &calibration->model, err));
-    OCT_TRY(measure(calibration, err));
-    OCT_TRY(write_measurement(calibration, profile, err));
+    OCT_TRY(measure(calibration, done, err));
+    OCT_TRY(write_measurement(calibration, err));
     OCT_TRY(write_scales(calibration, err));
+    oct_resume_remove(&calibration->resume);
     return report(calibration, oct_seconds() - started, err);
 }
 
 static oct_status run(const void *given, oct_error *err) {
     struct calibration calibration = {.options = given};
     oct_interrupt_catch();
+    oct_progress_bar_start(&calibration.bar);
     oct_status status = calibrate(&calibration, err);
+    oct_progress_bar_clear(&calibration.bar);
     oct_runner_close(&calibration.quantized);
     oct_quantization_close(&calibration.result, NULL);
     oct_runner_close(&calibration.model);
     oct_measurement_free(calibration.measurement);
-    for (size_t i = 0; i < calibration.num_prompts; i++) free(calibration.prompts[i].data);
-    free(calibration.prompts);
+    oct_resume_close(&calibration.resume);
+    oct_prompts_free(&calibration.prompts);
+    oct_prompts_free(&calibration.held_out);
+    free(calibration.name);
+    free(calibration.folder);
     free(calibration.measure_path);
     free(calibration.quant_path);
     oct_session_close(&calibration.session);

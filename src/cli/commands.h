@@ -12,3 +12,7 @@ extern const struct oct_command oct_command_inspect;
 extern const struct oct_command oct_command_tokenize;
 extern const struct oct_command oct_command_render;
 extern const struct oct_command oct_command_bench;
+extern const struct oct_command oct_command_unify;
+extern const struct oct_command oct_command_expand;
+extern const struct oct_command oct_command_diff;
+extern const struct oct_command oct_command_scales;

@@ -1,5 +1,5 @@
-// dataset.h: calibration prompts: a .jsonl file (a line: {"prompt"}, {"messages"} or {"system_prompt", "question"}) or a .txt file (a
-// line: a prompt).
+// dataset.h: calibration prompts: a .jsonl file (a line: {"prompt"}, {"messages"} or {"system_prompt", "question"}), a .json file (an array
+// of such objects or of strings) or a .txt file (a line: a prompt).
 #pragma once
 
 #include "base/error.h"

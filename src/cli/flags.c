@@ -253,7 +253,10 @@ static bool asks_for_help(const char *argument, const char **help) {
 
 static oct_status parse_arguments(const struct oct_command *command, int argc, char **argv, void *options, const char **help,
                                   oct_error *err) {
-    const char **positional = command->positional ? (const char **)((char *)options + command->positional_offset) : NULL;
+    const char *names[] = {command->positional, command->second};
+    const char **positionals[] = {(const char **)((char *)options + command->positional_offset),
+                                  (const char **)((char *)options + command->second_offset)};
+    int expected = (names[0] != NULL) + (names[1] != NULL), found = 0;
     bool flags_over = false;
     for (int i = 0; i < argc;) {
         const char *argument = argv[i++];
@@ -265,15 +268,17 @@ static oct_status parse_arguments(const struct oct_command *command, int argc, c
             struct given given;
             if (!find_flag(command, argument, options, &given)) return fail_unknown(command, argument, err);
             OCT_TRY(parse_flag(&given, argc, argv, &i, err));
-        } else if (positional && !*positional) {
-            *positional = argument;
+        } else if (found < expected) {
+            *positionals[found++] = argument;
         } else {
+            static const char *const takes[] = {"only flags", "one argument, the others are flags", "two arguments, the others are flags"};
             return oct_fail(err, OCT_INVALID_ARGUMENT, "\"%s\" was not expected: octavo %s takes %s", argument, command->name,
-                            positional ? "one argument, the others are flags" : "only flags");
+                            takes[expected]);
         }
     }
-    if (positional && !*positional && command->positional[0] != '[')
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "%s is missing: octavo %s %s", command->positional, command->name, command->positional);
+    if (found < expected && names[found][0] != '[')
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "%s is missing: octavo %s %s%s%s", names[found], command->name, names[0],
+                        names[1] ? " " : "", names[1] ? names[1] : "");
     return OCT_OK;
 }
 
@@ -363,8 +368,10 @@ static void help_flag(const struct oct_flag *flag, struct oct_buffer *out) {
 void oct_flags_help(const struct oct_command *command, const char *word, struct oct_buffer *out) {
     bool all = !*word;
     if (all) {
-        oct_buffer_printf(out, "Usage: octavo %s%s%s [flags]\n\n", command->name, command->positional ? " " : "",
-                          command->positional ? command->positional : "");
+        oct_buffer_printf(out, "Usage: octavo %s", command->name);
+        if (command->positional) oct_buffer_printf(out, " %s", command->positional);
+        if (command->second) oct_buffer_printf(out, " %s", command->second);
+        oct_buffer_puts(out, " [flags]\n\n");
         append_wrapped(out, command->summary, 0);
         if (command->details) oct_buffer_printf(out, "\n%s", command->details);
     }

@@ -57,9 +57,11 @@ struct oct_flag_group {
 enum { OCT_MAX_FLAG_GROUPS = 6 };
 
 struct oct_command {
-    const char *name;                                  // "generate"
-    const char *positional;                            // "MODEL": a required argument; "[MODEL]": one that may be missing; NULL: none
-    size_t positional_offset;                          // of a const char * in the options
+    const char *name;         // "generate"
+    const char *positional;   // "MODEL": a required argument; "[MODEL]": one that may be missing; NULL: none
+    size_t positional_offset; // of a const char * in the options
+    const char *second;       // a second required argument; NULL: none
+    size_t second_offset;
     const char *summary;                               // one line
     const char *details;                               // paragraphs for --help
     size_t options_size;                               // bytes of the command's options struct

@@ -34,11 +34,10 @@ static const struct oct_flag flags[] = {
 struct module_facts {
     char name[128];
     const char *class_name;
-    bool linear, fp8;
-    char stored[64]; // formats of a linear's tensors in the checkpoint: "Q4_1", "Q4_1+Q8_0"
-    int64_t out, in; // of a linear
-    double ranges[2], scales[2];
-    int num_inputs; // how many of ranges and scales there are
+    bool linear, fp8, gaudis;    // gaudis: only a Gaudi runs it
+    char stored[64];             // formats of a linear's tensors in the checkpoint: "Q4_1", "Q4_1+Q8_0"
+    int64_t out, in;             // of a linear
+    double ranges[4], scales[4]; // those that are known, first
     double weight_amax;
     double weight_scales[2]; // smallest and largest
     int num_weight_scales;
@@ -88,27 +87,43 @@ static void add_linear_plan(const struct oct_linear_plan *plan, struct module_fa
     }
 }
 
+static void add_scales(const float *scales, int count, struct module_facts *facts) {
+    for (int i = 0; i < count && facts->fp8; i++) facts->scales[i] = scales[i];
+}
+
 static void add_attention_plan(const struct oct_attention_plan *plan, enum oct_module module, struct module_facts *facts) {
     switch (module) {
     case OCT_MATMUL_QK:
         facts->fp8 = plan->matmul_qk;
-        for (int i = 0; i < 2 && facts->fp8; i++) facts->scales[i] = plan->matmul_qk_scales[i];
+        add_scales(plan->matmul_qk_scales, 2, facts);
         break;
     case OCT_MATMUL_AV:
         facts->fp8 = plan->matmul_av;
-        for (int i = 0; i < 2 && facts->fp8; i++) facts->scales[i] = plan->matmul_av_scales[i];
+        add_scales(plan->matmul_av_scales, 2, facts);
         break;
     case OCT_SOFTMAX:
         facts->fp8 = plan->softmax;
-        if (facts->fp8) facts->scales[0] = plan->softmax_scale;
+        add_scales(&plan->softmax_scale, 1, facts);
         break;
     case OCT_K_CACHE:
         facts->fp8 = plan->k_cache;
-        if (facts->fp8) facts->scales[0] = plan->k_cache_scale;
+        add_scales(&plan->k_cache_scale, 1, facts);
         break;
     case OCT_V_CACHE:
         facts->fp8 = plan->v_cache;
-        if (facts->fp8) facts->scales[0] = plan->v_cache_scale;
+        add_scales(&plan->v_cache_scale, 1, facts);
+        break;
+    case OCT_BATCH2BLOCK:
+        facts->fp8 = plan->batch2block;
+        add_scales(plan->batch2block_scales, 2, facts);
+        break;
+    case OCT_BLOCK2BATCH:
+        facts->fp8 = plan->block2batch;
+        add_scales(plan->block2batch_scales, 2, facts);
+        break;
+    case OCT_FUSED_SDPA:
+        facts->fp8 = plan->fused_sdpa;
+        add_scales(plan->fused_sdpa_scales, 4, facts);
         break;
     default:
         break;
@@ -119,7 +134,8 @@ static void add_measurement(const struct oct_module_measurement *measured, enum 
     if (!measured || !measured->seen) return;
     // Softmax is measured, and scaled, at its output.
     const float *values = module == OCT_SOFTMAX ? measured->outputs : measured->inputs;
-    for (int i = 0; i < facts->num_inputs; i++)
+    int count = module == OCT_SOFTMAX ? measured->num_outputs : measured->num_inputs;
+    for (int i = 0; i < count; i++)
         if (values[i] >= 0) facts->ranges[i] = values[i];
     if (measured->weight >= 0) facts->weight_amax = measured->weight;
 }
@@ -129,9 +145,9 @@ static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, con
     struct module_facts facts = {
         .class_name = oct_module_class(module),
         .linear = oct_module_is_linear(module),
-        .ranges = {NAN, NAN},
-        .scales = {NAN, NAN},
-        .num_inputs = module == OCT_MATMUL_QK || module == OCT_MATMUL_AV ? 2 : 1,
+        .gaudis = oct_module_is_gaudis(module),
+        .ranges = {NAN, NAN, NAN, NAN},
+        .scales = {NAN, NAN, NAN, NAN},
         .weight_amax = NAN,
     };
     oct_module_name(module, layer, facts.name, sizeof facts.name);
@@ -140,6 +156,10 @@ static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, con
     if (quantization->plan && !facts.linear) add_attention_plan(&quantization->plan->layers[layer].attention, module, &facts);
     if (quantization->measurement) add_measurement(oct_measurement_at(quantization->measurement, module, layer), module, &facts);
     return facts;
+}
+
+static const char *runs_as(const struct module_facts *facts, const char *compute) {
+    return facts->gaudis ? "on Gaudi only" : facts->fp8 ? "E4M3" : compute;
 }
 
 // --- output -----------------------------------------------------------------------------------------------------------------------
@@ -161,34 +181,33 @@ static void describe_numbers(const double *values, int count, char *text, size_t
 }
 
 static void add_row(const struct module_facts *facts, const char *compute, struct oct_table *table) {
-    char shape[48] = "", ranges[64], scales[64], amax[32], weight_scales[64] = "";
+    char shape[48] = "", ranges[96], scales[96], amax[32], weight_scales[64] = "";
     if (facts->linear) snprintf(shape, sizeof shape, "%lld x %lld", (long long)facts->out, (long long)facts->in);
-    describe_numbers(facts->ranges, facts->num_inputs, ranges, sizeof ranges);
-    describe_numbers(facts->scales, facts->num_inputs, scales, sizeof scales);
+    describe_numbers(facts->ranges, 4, ranges, sizeof ranges);
+    describe_numbers(facts->scales, 4, scales, sizeof scales);
     describe_numbers(&facts->weight_amax, 1, amax, sizeof amax);
     if (facts->num_weight_scales == 1) snprintf(weight_scales, sizeof weight_scales, "%.6g", facts->weight_scales[0]);
     if (facts->num_weight_scales > 1)
         snprintf(weight_scales, sizeof weight_scales, "%.6g .. %.6g (%d)", facts->weight_scales[0], facts->weight_scales[1],
                  facts->num_weight_scales);
-    oct_table_add(table,
-                  (const char *[]){facts->name, shape, facts->stored, facts->fp8 ? "E4M3" : compute, ranges, scales, amax, weight_scales});
+    oct_table_add(table, (const char *[]){facts->name, shape, facts->stored, runs_as(facts, compute), ranges, scales, amax, weight_scales});
 }
 
 static json_t *numbers(const double *values, int count) {
     json_t *list = json_array();
-    for (int i = 0; i < count; i++) json_array_append_new(list, isfinite(values[i]) ? json_real(values[i]) : json_null());
+    for (int i = 0; i < count && !isnan(values[i]); i++)
+        json_array_append_new(list, isfinite(values[i]) ? json_real(values[i]) : json_null());
     return list;
 }
 
 static json_t *facts_to_json(const struct module_facts *facts, const char *compute) {
-    json_t *object =
-        json_pack("{s:s, s:s, s:s}", "name", facts->name, "class", facts->class_name, "runs_as", facts->fp8 ? "E4M3" : compute);
+    json_t *object = json_pack("{s:s, s:s, s:s}", "name", facts->name, "class", facts->class_name, "runs_as", runs_as(facts, compute));
     if (facts->linear) {
         json_object_set_new(object, "shape", json_pack("[I, I]", (json_int_t)facts->out, (json_int_t)facts->in));
         json_object_set_new(object, "stored_as", json_string(facts->stored));
     }
-    if (!isnan(facts->ranges[0])) json_object_set_new(object, "ranges", numbers(facts->ranges, facts->num_inputs));
-    if (!isnan(facts->scales[0])) json_object_set_new(object, "scales", numbers(facts->scales, facts->num_inputs));
+    if (!isnan(facts->ranges[0])) json_object_set_new(object, "ranges", numbers(facts->ranges, 4));
+    if (!isnan(facts->scales[0])) json_object_set_new(object, "scales", numbers(facts->scales, 4));
     if (!isnan(facts->weight_amax)) json_object_set_new(object, "weight_amax", json_real(facts->weight_amax));
     if (facts->num_weight_scales) {
         json_object_set_new(object, "weight_scale_range", numbers(facts->weight_scales, 2));
@@ -262,14 +281,6 @@ static void show(const struct inspect_options *options, const char *path, const 
 
 // --- the command ------------------------------------------------------------------------------------------------------------------
 
-static bool is_folder_of_files(const char *path) {
-    if (!oct_path_is_directory(path)) return false;
-    char *config = oct_path_join(path, "config.json");
-    bool is_model = oct_path_exists(config);
-    free(config);
-    return !is_model;
-}
-
 static oct_status inspect_model(const struct inspect_options *options, const char *path, oct_error *err) {
     struct oct_checkpoint *checkpoint;
     OCT_TRY(oct_checkpoint_open(path, &checkpoint, err));
@@ -284,7 +295,7 @@ static oct_status inspect_model(const struct inspect_options *options, const cha
 
 static oct_status run(const void *given, oct_error *err) {
     const struct inspect_options *options = given;
-    if (is_folder_of_files(options->model)) return oct_inspect_files(options->model, options->json, err);
+    if (oct_inspects_files(options->model)) return oct_inspect_files(options->model, options->json, err);
     char *path = NULL;
     OCT_TRY(oct_model_locate(options->model, &path, err));
     oct_status status = inspect_model(options, path, err);
@@ -294,12 +305,13 @@ static oct_status run(const void *given, oct_error *err) {
 
 const struct oct_command oct_command_inspect = {
     .name = "inspect",
-    .positional = "MODEL|DIR",
+    .positional = "MODEL|DIR|FILE",
     .positional_offset = FIELD(model),
-    .summary = "show a model's modules, formats, ranges and scales, or a folder's measurement files",
+    .summary = "show a model's modules, ranges and scales, or what measurement, scale and configuration files hold",
     .details = "  octavo inspect smollm2\n"
                "  QUANT_CONFIG=calibrated/smollm2/maxabs_quant_g3.json octavo inspect smollm2 --kv-cache-dtype fp8_inc\n"
-               "  octavo inspect calibrated/smollm2\n",
+               "  octavo inspect calibrated/smollm2\n"
+               "  octavo inspect calibrated/smollm2/maxabs_quant_g3.json\n",
     .options_size = sizeof(struct inspect_options),
     .groups = {{"Output", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
     .run = run,

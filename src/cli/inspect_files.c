@@ -1,46 +1,19 @@
-// inspect_files.c: a folder of measurement, scale and configuration files as a table or as JSON.
+// inspect_files.c: the files of a calibration as tables or as JSON. What a file is, its contents say: a list of names, a dict with
+// "Nodes", or a QUANT_CONFIG.
 #include "cli/inspect_files.h"
 
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/memory.h"
 #include "cli/table.h"
+#include "quant/file_name.h"
 #include "quant/node_file.h"
+#include "quant/python_json.h"
+#include "quant/quant_config.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-// --- the files --------------------------------------------------------------------------------------------------------------------
-
-struct paths {
-    char **items; // (count) owned
-    size_t count;
-};
-
-static void gather(const char *folder, int depth, struct paths *paths) {
-    DIR *dir = opendir(folder);
-    if (!dir) return;
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.') continue;
-        char *path = oct_path_join(folder, entry->d_name);
-        size_t length = strlen(path);
-        if (length > 4 && strcmp(path + length - 4, ".npz") == 0 && strstr(entry->d_name, "_hooks_")) {
-            paths->items = oct_resize(paths->items, paths->count + 1, sizeof *paths->items, "paths");
-            paths->items[paths->count++] = path;
-            continue;
-        }
-        if (depth > 0 && strncmp(entry->d_name, "backup_", 7) != 0 && oct_path_is_directory(path)) gather(path, depth - 1, paths);
-        free(path);
-    }
-    closedir(dir);
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
 
 // --- one file ---------------------------------------------------------------------------------------------------------------------
 
@@ -74,8 +47,7 @@ static void describe_list(const struct oct_value *list, struct oct_buffer *out) 
     }
 }
 
-static void print_nodes(const char *path, const struct oct_value *nodes) {
-    printf("%s: %zu modules\n", path, nodes->count / 2);
+void oct_print_nodes(const struct oct_value *nodes) {
     struct oct_table table = {.num_columns = 4};
     oct_table_add(&table, (const char *[]){"module", "inputs", "outputs", "weight"});
     for (size_t i = 0; i + 1 < nodes->count; i += 2) {
@@ -91,7 +63,6 @@ static void print_nodes(const char *path, const struct oct_value *nodes) {
     }
     oct_table_print(&table, stdout);
     oct_table_free(&table);
-    putchar('\n');
 }
 
 // What JSON has no word for (infinity, NaN) becomes null.
@@ -131,32 +102,153 @@ static json_t *to_json(const struct oct_value *value) {
     }
 }
 
-oct_status oct_inspect_files(const char *folder, bool json, oct_error *err) {
-    struct paths paths = {0};
-    gather(folder, 2, &paths); // a calibration's files lie two levels below its --output: NAME/g3
+// --- files ------------------------------------------------------------------------------------------------------------------------
+
+static oct_status show_nodes(const char *path, struct oct_value *root, json_t *files, oct_error *err) {
+    const struct oct_value *nodes = oct_dict_get(root, "Nodes"), *mode = oct_dict_get(root, "Mode");
+    if (nodes->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: a dict \"Nodes\" expected", path);
+    const char *kind = mode && mode->kind == OCT_VALUE_STRING ? mode->bytes : "?";
+    if (files) {
+        json_array_append_new(files, json_pack("{s:s, s:s, s:o}", "path", path, "mode", kind, "nodes", to_json(nodes)));
+        return OCT_OK;
+    }
+    printf("%s: %zu modules, %s\n", path, nodes->count / 2, kind);
+    oct_print_nodes(nodes);
+    putchar('\n');
+    return OCT_OK;
+}
+
+static oct_status show_list(const char *path, const struct oct_value *list, json_t *files, oct_error *err) {
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i]->kind != OCT_VALUE_STRING) return oct_fail(err, OCT_CORRUPT, "%s: a list of names expected", path);
+    if (files) {
+        json_array_append_new(files, json_pack("{s:s, s:o}", "path", path, "modules", to_json(list)));
+        return OCT_OK;
+    }
+    printf("%s: %zu modules selected\n", path, list->count);
+    for (size_t i = 0; i < list->count; i++) puts(list->items[i]->bytes);
+    putchar('\n');
+    return OCT_OK;
+}
+
+static json_t *strings(char *const *list) {
+    json_t *array = json_array();
+    for (; list && *list; list++) json_array_append_new(array, json_string(*list));
+    return array;
+}
+
+static json_t *config_to_json(const char *path, const struct oct_quant_config *config) {
+    static const char *const modes[] = {"NONE", "QUANTIZE", "MEASURE", "SHAPE", "LOAD", "AUTO"};
+    char *measurement = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
+    char *scales = oct_quant_config_file(config, config->scale_method, config->rank, config->world_size, ".npz");
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:i, s:b, s:b, s:b, s:s, s:b, s:s, s:b}", "path", path, "mode",
+                  modes[config->mode], "observer", config->observer, "scale_method", config->scale_method, "device",
+                  oct_profile_name(config->profile), "dump_stats_path", config->dump_stats_path, "allow_types",
+                  strings(config->allow_types), "allow_names", strings(config->allow_names), "block_types", strings(config->block_types),
+                  "block_names", strings(config->block_names), "calibration_sample_interval", config->calibration_sample_interval,
+                  "recalc_scales", config->recalc_scales, "ignore_modules_wo_measures", config->ignore_modules_wo_measures,
+                  "measure_outputs", config->measure_outputs, "measurement", measurement, "measurement_exists",
+                  oct_path_exists(measurement), "scales", scales, "scales_exist", oct_path_exists(scales));
+    free(measurement);
+    free(scales);
+    return object;
+}
+
+// What a configuration comes to, defaults and all.
+static oct_status show_config(const char *path, json_t *files, oct_error *err) {
+    struct oct_quant_config *config;
+    OCT_TRY(oct_quant_config_load(path, &config, err));
+    json_t *object = config_to_json(path, config), *value;
+    oct_quant_config_free(config);
+    if (files) {
+        json_array_append_new(files, object);
+        return OCT_OK;
+    }
+    const char *key;
+    struct oct_table table = {.num_columns = 2};
+    json_object_foreach(object, key, value) {
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+        oct_table_add(&table, (const char *[]){key, text ? text : json_string_value(value)});
+        free(text);
+    }
+    oct_table_print(&table, stdout);
+    putchar('\n');
+    oct_table_free(&table);
+    json_decref(object);
+    return OCT_OK;
+}
+
+static bool ends_with(const char *text, const char *ending) {
+    size_t length = strlen(text), tail = strlen(ending);
+    return length > tail && strcmp(text + length - tail, ending) == 0;
+}
+
+static oct_status show_file(const char *path, json_t *files, oct_error *err) {
+    struct oct_tree tree = {0};
+    struct oct_value *root;
+    oct_status status;
+    if (ends_with(path, ".npz")) {
+        status = oct_node_file_read_any(path, &tree, &root, err);
+        if (status == OCT_OK) status = show_nodes(path, root, files, err);
+    } else {
+        status = oct_python_json_read(path, &tree, &root, err);
+        if (status == OCT_OK && root->kind == OCT_VALUE_LIST) {
+            status = show_list(path, root, files, err);
+        } else if (status == OCT_OK && oct_dict_get(root, "Nodes")) {
+            status = oct_node_file_read_any(path, &tree, &root, err);
+            if (status == OCT_OK) status = show_nodes(path, root, files, err);
+        } else if (status == OCT_OK) {
+            status = show_config(path, files, err);
+        }
+    }
+    oct_tree_free(&tree);
+    return status;
+}
+
+// Of a folder's files the NPZ count, which are what INC reads; a JSON only where it has no NPZ.
+static bool is_shown(const struct oct_file_list *files, size_t i) {
+    struct oct_file_name name;
+    oct_file_name_parse(files->paths[i], &name);
+    bool shown = name.npz || !name.mod_list;
+    if (name.json && shown) {
+        struct oct_buffer npz = {0};
+        oct_buffer_printf(&npz, "%.*snpz", (int)(strlen(files->paths[i]) - 4), files->paths[i]);
+        shown = !oct_path_exists(npz.data);
+        oct_buffer_free(&npz);
+    }
+    oct_file_name_free(&name);
+    return shown;
+}
+
+static oct_status show_folder(const char *folder, json_t *output, oct_error *err) {
+    struct oct_file_list files;
+    oct_file_list_gather(folder, 2, &files); // a calibration's files lie two levels below its --output: NAME/g3
     oct_status status = OCT_OK;
-    if (!paths.count)
+    if (!files.count)
         status =
             oct_fail(err, OCT_NOT_FOUND, "%s: a model (config.json) or measurement files (*_hooks_*.npz) expected, none found", folder);
-    else
-        qsort(paths.items, paths.count, sizeof *paths.items, by_name);
-    json_t *files = json_array();
-    for (size_t i = 0; status == OCT_OK && i < paths.count; i++) {
-        struct oct_tree tree = {0};
-        struct oct_value *nodes;
-        status = oct_node_file_read(paths.items[i], &tree, &nodes, err);
-        if (status == OCT_OK && json)
-            json_array_append_new(files, json_pack("{s:s, s:o}", "path", paths.items[i], "nodes", to_json(nodes)));
-        else if (status == OCT_OK)
-            print_nodes(paths.items[i], nodes);
-        oct_tree_free(&tree);
-    }
+    for (size_t i = 0; i < files.count && status == OCT_OK; i++)
+        if (is_shown(&files, i)) status = show_file(files.paths[i], output, err);
+    oct_file_list_free(&files);
+    return status;
+}
+
+bool oct_inspects_files(const char *path) {
+    if (!oct_path_is_directory(path)) return oct_path_exists(path) && (ends_with(path, ".json") || ends_with(path, ".npz"));
+    char *config = oct_path_join(path, "config.json");
+    bool is_model = oct_path_exists(config);
+    free(config);
+    return !is_model;
+}
+
+oct_status oct_inspect_files(const char *path, bool json, oct_error *err) {
+    json_t *files = json ? json_array() : NULL;
+    oct_status status = (oct_path_is_directory(path) ? show_folder : show_file)(path, files, err);
     if (status == OCT_OK && json) {
         json_dumpf(files, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
     }
     json_decref(files);
-    for (size_t i = 0; i < paths.count; i++) free(paths.items[i]);
-    free(paths.items);
     return status;
 }

@@ -14,15 +14,15 @@
 // bf16 weights take bf16(x), and E4M3 weights take sat_rne_e4m3(x / input_scale), or bf16(x) when input_scale is 0. With row_scale, E4M3
 // weights take each row of x divided by a scale of its own, made from the row as it comes.
 struct oct_linear {
-    enum oct_dtype dtype; // OCT_F32, OCT_BF16 or OCT_E4M3
+    enum oct_dtype dtype; // OCT_F32, OCT_BF16 or OCT_E4M3. E5M2 is OCT_BF16 with scales: every E5M2 value is a bf16 value
     int in_features, out_features;
     void *weight; // packed; layout in device/cpu/layout.h. Owned by the device
     size_t weight_bytes;
-    float *scales;                      // (out_features) of the product: input_scale * weight scale; E4M3 only, else NULL
+    float *scales;                      // (out_features) of the product: input_scale * weight scale; FP8 only, else NULL
     float *bias;                        // (out_features) or NULL
-    float input_scale, input_inv_scale; // E4M3 only
-    float full_scale;                   // where activations saturate
-    // E4M3 only. NULL: input_scale counts. Else: from max |x| of a row to the row's scale and the inverse that the cast multiplies by; the
+    float input_scale, input_inv_scale; // FP8 only
+    float full_scale;                   // where FP8 saturates: 240 or 448 of E4M3, 57344 of E5M2
+    // FP8 only. NULL: input_scale counts. Else: from max |x| of a row to the row's scale and the inverse that the cast multiplies by; the
     // product is multiplied by the row's scale as well, so `scales` are the weight's alone. Called from all threads.
     void (*row_scale)(const void *rule, float amax, float *scale, float *inv_scale);
     void *row_scale_rule; // malloc'ed; owned, freed by oct_linear_free
@@ -37,9 +37,9 @@ struct oct_rounding {
 
 // K and V of one layer for all blocks. A block holds block_size tokens of every KV head.
 struct oct_kv_layer {
-    enum oct_dtype dtype_k, dtype_v; // OCT_F32, OCT_BF16 or OCT_E4M3
+    enum oct_dtype dtype_k, dtype_v; // OCT_F32, OCT_BF16 or OCT_E4M3; E5M2 is OCT_BF16 with roundings
     void *k, *v;                     // packed; layout in device/cpu/kv.h. Owned by the cache
-    float scale_k, scale_v;          // value = stored * scale; 1 unless E4M3
+    float scale_k, scale_v;          // value = stored * scale; 1 unless FP8
     // What K and V go through before they are stored: first the cache's own rounding, then the matmul's, when planned.
     struct oct_rounding k_cache, v_cache, matmul_k, matmul_v;
     // What the queries, the softmax's output and the probabilities go through.
@@ -88,11 +88,12 @@ void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*ta
                       void *context);
 
 // --- weights ----------------------------------------------------------------------------------------------------------------------
-// Allocates a linear of this dtype and shape, all zero. bias: with a bias of zeros to fill in.
+// Allocates a linear of this dtype (OCT_E5M2 as well) and shape, all zero. bias: with a bias of zeros to fill in.
 oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int out_features, int in_features, bool bias,
                             struct oct_linear *out, oct_error *err);
 // Rounds rows first_row .. first_row + rows - 1 from float32 weights (rows, in_features) to the linear's dtype and packs them.
-// E4M3: byte = sat_rne_e4m3(w * inv_scales[i]), inv_scales (rows). Runs on the caller alone; several threads may pack different rows.
+// FP8: w is rounded to sat_rne(w * inv_scales[i]), inv_scales (rows), at the linear's full_scale, which must be set. Runs on the caller
+// alone; several threads may pack different rows.
 void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int first_row, int rows, const float *weights,
                      const float *inv_scales);
 // The value that a packed weight stands for, before scales. For tests and inspection.

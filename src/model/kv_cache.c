@@ -2,6 +2,7 @@
 #include "model/llama.h"
 
 #include "base/memory.h"
+#include "numeric/fp8.h"
 
 #include <stdlib.h>
 
@@ -9,14 +10,15 @@ static struct oct_rounding rounding(bool fp8, float scale) {
     return (struct oct_rounding){.fp8 = fp8, .scale = fp8 ? scale : 1, .inv_scale = fp8 ? oct_inv_scale(scale) : 1};
 }
 
-// What is stored is what the product will read: E4M3 as soon as the cache or the matmul is planned, with the scale of the last rounding.
+// What is stored is what the product will read: FP8 as soon as the cache or the matmul is planned, with the scale of the last rounding.
 static struct oct_kv_layer layer_of(const struct oct_attention_plan *plan, enum oct_dtype compute, float full_scale) {
     bool k_fp8 = plan->k_cache || plan->matmul_qk, v_fp8 = plan->v_cache || plan->matmul_av;
+    enum oct_dtype fp8 = full_scale > OCT_E4M3_MAX ? OCT_BF16 : OCT_E4M3; // bf16 holds E5M2
     // Rounding a rounded number to the same scale changes nothing, so the matmul's rounding alone will do.
     bool softmax = plan->softmax && !(plan->matmul_av && plan->matmul_av_scales[0] == plan->softmax_scale);
     return (struct oct_kv_layer){
-        .dtype_k = k_fp8 ? OCT_E4M3 : compute,
-        .dtype_v = v_fp8 ? OCT_E4M3 : compute,
+        .dtype_k = k_fp8 ? fp8 : compute,
+        .dtype_v = v_fp8 ? fp8 : compute,
         .scale_k = plan->matmul_qk ? plan->matmul_qk_scales[1]
                    : plan->k_cache ? plan->k_cache_scale
                                    : 1,

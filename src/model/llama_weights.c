@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "model/rope.h"
 #include "numeric/bf16.h"
+#include "numeric/fp8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -117,7 +118,8 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
             .amax = amax, .row_amax = loader->row_amax, .out_features = out_features, .in_features = in_features};
         if (loader->options->on_weight) loader->options->on_weight(loader->options->on_weight_context, module, layer, &seen);
     }
-    OCT_TRY(oct_linear_alloc(loader->llama->device, fp8 ? OCT_E4M3 : loader->llama->compute, out_features, in_features, bias, linear,
+    enum oct_dtype fp8_dtype = fp8 && loader->options->plan->full_scale > OCT_E4M3_MAX ? OCT_E5M2 : OCT_E4M3;
+    OCT_TRY(oct_linear_alloc(loader->llama->device, fp8 ? fp8_dtype : loader->llama->compute, out_features, in_features, bias, linear,
                              loader->err));
     loader->llama->weight_bytes += linear->weight_bytes;
     if (fp8) {
@@ -129,12 +131,18 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
         } else {
             oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
         }
-        linear->input_scale = plan->input_scale;
-        linear->input_inv_scale = oct_inv_scale(plan->input_scale);
+        if (plan->dynamic) {
+            struct oct_scale_rule *rule = linear->row_scale_rule = oct_alloc(1, sizeof *rule, "a rule for scales");
+            *rule = plan->activation_rule;
+            linear->row_scale = oct_scale_row;
+        } else {
+            linear->input_scale = plan->input_scale;
+            linear->input_inv_scale = oct_inv_scale(plan->input_scale);
+        }
         linear->full_scale = loader->options->plan->full_scale;
         for (int i = 0; i < out_features; i++) {
             float scale = plan->weight_scales[plan->num_weight_scales == 1 ? 0 : i];
-            linear->scales[i] = plan->input_scale * scale;
+            linear->scales[i] = plan->dynamic ? scale : plan->input_scale * scale;
             loader->inv_scales[i] = oct_inv_scale(scale);
         }
     }

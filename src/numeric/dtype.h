@@ -8,6 +8,7 @@ enum oct_dtype {
     OCT_F16,
     OCT_BF16,
     OCT_E4M3, // FP8: sign, 4 exponent bits (bias 7), 3 mantissa bits; no infinity, 0x7F and 0xFF are NaN
+    OCT_E5M2, // FP8: sign, 5 exponent bits (bias 15), 2 mantissa bits: the upper half of fp16
     OCT_Q8_0, // GGUF block formats, 32 elements (Q6_K: 256) a block: spec gguf, "Block formats"
     OCT_Q4_0,
     OCT_Q4_1,

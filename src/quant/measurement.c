@@ -1,12 +1,15 @@
 // measurement.c: between the running maxima of modules and the nodes of INC's files.
 #include "quant/measurement.h"
 
+#include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "numeric/bf16.h"
 #include "quant/node_file.h"
 #include "quant/python_json.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 // What INC measures of a module; `always`: its outputs too, whatever measure_exclude says.
@@ -135,7 +138,7 @@ static oct_status read_state(const char *path, const char *name, const char *fie
         if (value > max || isnan(value)) max = value;
     }
     if (max < 0) return oct_fail(err, OCT_CORRUPT, "%s: %s.%s: a maximum of absolute values expected, %g found", path, name, field, max);
-    *out = (float)max;
+    if (max > *out || isnan(max)) *out = (float)max; // of several ranks, or parts of a linear, the largest counts
     return OCT_OK;
 }
 
@@ -162,22 +165,70 @@ static oct_status read_nodes(const char *path, const struct oct_value *nodes, st
         int layer;
         char name[128];
         enum oct_module module = oct_module_at(measurement->num_layers, i, &layer);
+        struct oct_module_measurement *measured = oct_measurement_at(measurement, module, layer);
         oct_module_name(module, layer, name, sizeof name);
         const struct oct_value *node = oct_dict_get(nodes, name);
-        if (node) OCT_TRY(read_node(path, name, node, oct_measurement_at(measurement, module, layer), err));
+        if (node) OCT_TRY(read_node(path, name, node, measured, err));
+        for (int part = 0; !node && oct_module_part_name(module, layer, part, name, sizeof name); part++) {
+            const struct oct_value *part_node = oct_dict_get(nodes, name);
+            if (part_node) OCT_TRY(read_node(path, name, part_node, measured, err));
+        }
     }
     return OCT_OK;
 }
 
-oct_status oct_measurement_read(const struct oct_quant_config *config, int num_layers, struct oct_measurement **out, oct_error *err) {
-    char *path = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
+static oct_status read_file(const char *path, struct oct_measurement *measurement, oct_error *err) {
     struct oct_tree tree = {0};
     struct oct_value *nodes;
-    struct oct_measurement *measurement = oct_measurement_new(num_layers);
     oct_status status = oct_node_file_read(path, &tree, &nodes, err);
-    if (status == OCT_NOT_FOUND) status = oct_fail(err, OCT_NOT_FOUND, "%s: no measurement found; `octavo calibrate` makes one", path);
     if (status == OCT_OK) status = read_nodes(path, nodes, measurement, err);
     oct_tree_free(&tree);
+    return status;
+}
+
+// Files of an earlier run with another number of cards: each holds what one rank saw, and the largest is what one process would have seen.
+static oct_status read_ranks(const struct oct_quant_config *config, int ranks, struct oct_measurement *measurement, oct_error *err) {
+    for (int rank = 0; rank < ranks; rank++) {
+        char *path = oct_quant_config_file(config, "", rank, ranks, ".npz");
+        oct_status status = read_file(path, measurement, err);
+        if (status == OCT_NOT_FOUND)
+            status = oct_fail(err, OCT_CORRUPT, "%s: not there, but files of other ones of %d ranks are: all are needed", path, ranks);
+        free(path);
+        OCT_TRY(status);
+    }
+    oct_log(OCT_LOG_INFO, "%s: taking the largest ranges of %d ranks", config->dump_stats_path, ranks);
+    return OCT_OK;
+}
+
+// How many ranks wrote files, if other than world_size; 0: none did.
+static int ranks_of_files(const struct oct_quant_config *config) {
+    enum { MAX_RANKS = 1024 };
+    for (int ranks = 1; config->separate_measure_files && ranks <= MAX_RANKS; ranks++) {
+        char *path = oct_quant_config_file(config, "", 0, ranks, ".npz");
+        bool found = ranks != config->world_size && oct_path_exists(path);
+        free(path);
+        if (found) return ranks;
+    }
+    return 0;
+}
+
+// The name without ranks: what INC writes outside a distributed run, and scripts leave after merging.
+static oct_status read_without_ranks(const struct oct_quant_config *config, struct oct_measurement *measurement, oct_error *err) {
+    char *path = oct_quant_config_file(config, "", 0, 0, ".npz");
+    oct_status status = read_file(path, measurement, err);
+    if (status == OCT_OK) oct_log(OCT_LOG_INFO, "%s: taking the measurement without ranks in its name", path);
+    free(path);
+    return status;
+}
+
+oct_status oct_measurement_read(const struct oct_quant_config *config, int num_layers, struct oct_measurement **out, oct_error *err) {
+    char *path = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
+    struct oct_measurement *measurement = oct_measurement_new(num_layers);
+    oct_status status = read_file(path, measurement, err);
+    if (status == OCT_NOT_FOUND) status = read_without_ranks(config, measurement, err);
+    int ranks = status == OCT_NOT_FOUND ? ranks_of_files(config) : 0;
+    if (ranks) status = read_ranks(config, ranks, measurement, err);
+    if (status == OCT_NOT_FOUND) status = oct_fail(err, OCT_NOT_FOUND, "%s: no measurement found; `octavo calibrate` makes one", path);
     free(path);
     if (status != OCT_OK) {
         oct_measurement_free(measurement);
@@ -185,4 +236,34 @@ oct_status oct_measurement_read(const struct oct_quant_config *config, int num_l
     }
     *out = measurement;
     return OCT_OK;
+}
+
+// One more than the largest N of a name "model.layers.N."; 0 when there is none.
+static int count_layers(const struct oct_value *nodes) {
+    int count = 0;
+    for (size_t i = 0; i + 1 < nodes->count; i += 2) {
+        int layer = -1;
+        if (nodes->items[i]->kind == OCT_VALUE_STRING) sscanf(nodes->items[i]->bytes, "model.layers.%5d.", &layer);
+        if (layer >= count) count = layer + 1;
+    }
+    return count;
+}
+
+oct_status oct_measurement_read_file(const char *path, struct oct_measurement **out, oct_error *err) {
+    struct oct_tree tree = {0};
+    struct oct_value *root;
+    oct_status status = oct_node_file_read_any(path, &tree, &root, err);
+    if (status == OCT_OK && !oct_value_is_string(oct_dict_get(root, "Mode"), "DynamicRange"))
+        status = oct_fail(err, OCT_INVALID_ARGUMENT, "%s: a measurement (Mode DynamicRange) expected, another file found", path);
+    if (status == OCT_OK) {
+        const struct oct_value *nodes = oct_dict_get(root, "Nodes");
+        struct oct_measurement *measurement = oct_measurement_new(count_layers(nodes));
+        status = read_nodes(path, nodes, measurement, err);
+        if (status == OCT_OK)
+            *out = measurement;
+        else
+            oct_measurement_free(measurement);
+    }
+    oct_tree_free(&tree);
+    return status;
 }

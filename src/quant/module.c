@@ -2,6 +2,7 @@
 #include "quant/module.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const struct {
     const char *class_name, *suffix; // of the qualified name, below model.layers.N.
@@ -35,5 +36,22 @@ const char *oct_module_name(enum oct_module module, int layer, char *name, size_
         snprintf(name, size, "%s", modules[module].suffix);
     else
         snprintf(name, size, "model.layers.%d.%s", layer, modules[module].suffix);
+    return name;
+}
+
+const char *oct_module_part_name(enum oct_module module, int layer, int index, char *name, size_t size) {
+    static const char *const linears[OCT_NUM_MODULES][3] = {
+        [OCT_QKV_PROJ] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+        [OCT_GATE_UP_PROJ] = {"mlp.gate_proj", "mlp.up_proj"},
+    };
+    static const char implementation[] = "self_attn.attn.impl."; // vLLM's; attention itself holds the modules there
+    const char *suffix = modules[module].suffix;
+    if (linears[module][0]) {
+        if (index >= 3 || !linears[module][index]) return NULL;
+        snprintf(name, size, "model.layers.%d.%s", layer, linears[module][index]);
+        return name;
+    }
+    if (index > 0 || strncmp(suffix, implementation, sizeof implementation - 1) != 0) return NULL;
+    snprintf(name, size, "model.layers.%d.self_attn.%s", layer, suffix + sizeof implementation - 1);
     return name;
 }

@@ -35,6 +35,10 @@ static inline bool oct_module_is_gaudis(enum oct_module module) {
 // The qualified name into name[size]; `layer` is ignored for OCT_LM_HEAD. Returns name.
 const char *oct_module_name(enum oct_module module, int layer, char *name, size_t size);
 
+// The names that optimum-habana gives the same place, into name[size]: linears that are stacked here are several there, in the order of
+// their rows. NULL from the first index that there is not.
+const char *oct_module_part_name(enum oct_module module, int layer, int index, char *name, size_t size);
+
 // All modules of a model in the order of INC's files: layer by layer, then lm_head. 0 <= index < oct_module_count.
 static inline int oct_module_count(int num_layers) {
     return num_layers * OCT_LM_HEAD + 1;

@@ -10,6 +10,12 @@ struct oct_value *oct_node_file_new(struct oct_tree *tree, int num_samples, int 
 
 // Reads the NPZ at `path`. *nodes: its dict of nodes, lifetime of the tree.
 oct_status oct_node_file_read(const char *path, struct oct_tree *tree, struct oct_value **nodes, oct_error *err);
+// JSON, of which `text` has `length` bytes and a NUL: the whole envelope. Lists of numbers are float64 arrays, as numpy makes them when the
+// calibration scripts turn JSON into NPZ.
+oct_status oct_node_file_parse_json(const char *name, const char *text, size_t length, struct oct_tree *tree, struct oct_value **root,
+                                    oct_error *err);
+// An NPZ or a JSON file, as its name ends.
+oct_status oct_node_file_read_any(const char *path, struct oct_tree *tree, struct oct_value **root, oct_error *err);
 
 // Writes <stem>.json and <stem>.npz, each whole or not at all; creates the folder.
 oct_status oct_node_file_write(const char *stem, struct oct_value *root, oct_error *err);

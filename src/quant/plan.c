@@ -89,6 +89,8 @@ struct builder {
     const char *scale_path;
     const struct oct_value *scale_nodes; // of the scale file; NULL: none
     struct oct_plan *plan;
+    int num_stale; // modules whose cached scales are not what the measurement gives
+    char first_stale[128];
     oct_error *err;
 };
 
@@ -126,6 +128,37 @@ static oct_status from_cache(struct builder *b, const char *name, const struct o
     if (slots->output) OCT_TRY(cached_number(b, name, "outputs", oct_node_list(node, "outputs"), 0, slots->output));
     if (slots->linear) OCT_TRY(cached_weight(b, name, node, slots->linear));
     *slots->fp8 = true;
+    return OCT_OK;
+}
+
+// Puts the rows of one part before those of the next.
+static void stack_linear(const struct oct_linear_plan *above, struct oct_linear_plan *below) {
+    if (above->input_scale > below->input_scale) below->input_scale = above->input_scale;
+    size_t n = (size_t)above->num_weight_scales, m = (size_t)below->num_weight_scales;
+    if (n == 1 && m == 1) {
+        below->weight_scales[0] = fmaxf(above->weight_scales[0], below->weight_scales[0]);
+        return;
+    }
+    below->weight_scales = oct_resize(below->weight_scales, n + m, sizeof *below->weight_scales, "weight scales");
+    memmove(below->weight_scales + n, below->weight_scales, m * sizeof *below->weight_scales);
+    memcpy(below->weight_scales, above->weight_scales, n * sizeof *below->weight_scales);
+    below->num_weight_scales = (int)(n + m);
+}
+
+// The scales that optimum-habana gave the parts of a stacked linear: the input's largest, and the weight's largest or those of all rows.
+static oct_status from_cached_parts(struct builder *b, enum oct_module module, int layer, const struct slots *slots, bool *found) {
+    char name[128];
+    for (int part = 0; oct_module_part_name(module, layer, part, name, sizeof name); part++) {
+        const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
+        if (!node) continue;
+        struct oct_linear_plan before = slots->linear ? *slots->linear : (struct oct_linear_plan){0};
+        if (slots->linear) slots->linear->weight_scales = NULL;
+        oct_status status = from_cache(b, name, node, slots);
+        if (status == OCT_OK && *found && slots->linear) stack_linear(&before, slots->linear);
+        free(before.weight_scales);
+        OCT_TRY(status);
+        *found = true;
+    }
     return OCT_OK;
 }
 
@@ -195,14 +228,54 @@ static oct_status from_measurement(struct builder *b, enum oct_module module, in
     return OCT_OK;
 }
 
+// Scales of activations are made at run time: nothing is read.
+static oct_status plan_dynamic(struct builder *b, enum oct_module module, const char *name, const struct slots *slots) {
+    if (oct_module_is_gaudis(module)) return OCT_OK;
+    if (!slots->linear)
+        return oct_fail(b->err, OCT_UNSUPPORTED,
+                        "%s: dynamic_quantization scales the inputs of linear modules here: add \"%s\" to \"types\" of the blocklist", name,
+                        oct_module_class(module));
+    slots->linear->dynamic = true;
+    slots->linear->activation_rule = b->method->activation;
+    *slots->fp8 = true;
+    return OCT_OK;
+}
+
+// A scale file is believed whatever was measured since. What it says of inputs can be compared with what the measurement would give.
+static void note_stale(struct builder *b, enum oct_module module, int layer, const char *name, const struct slots *slots) {
+    const struct oct_module_measurement *measured = measured_of(b->measurement, module, layer);
+    if (!has_measurement(module, measured, slots)) return;
+    for (int i = 0; i < MAX_SCALES; i++) {
+        if (!slots->inputs[i] || usable(oct_scale(&b->method->activation, amax_of_input(module, measured, i))) == *slots->inputs[i])
+            continue;
+        if (!b->num_stale++) snprintf(b->first_stale, sizeof b->first_stale, "%s", name);
+        return;
+    }
+}
+
+static void warn_of_stale(const struct builder *b) {
+    if (!b->num_stale) return;
+    oct_log(
+        OCT_LOG_WARNING,
+        "%s: the scales of %d modules (the first is %s) are not those that the measurement gives: it, or the card, is another one since. "
+        "They count nevertheless; remove the file, or set recalc_scales, to make them again",
+        b->scale_path, b->num_stale, b->first_stale);
+}
+
 static oct_status plan_module(struct builder *b, enum oct_module module, int layer) {
     char name[128];
     oct_module_name(module, layer, name, sizeof name);
     struct slots slots = slots_of(b->plan, module, layer);
     b->method = oct_scale_config_method(&b->config->scales, module, layer);
     if (slots.linear) slots.linear->weight_rule = b->method->weight;
+    if (b->config->dynamic) return plan_dynamic(b, module, name, &slots);
     const struct oct_value *node = oct_dict_get(b->scale_nodes, name);
-    return node ? from_cache(b, name, node, &slots) : from_measurement(b, module, layer, name, &slots);
+    bool cached = node;
+    if (node) OCT_TRY(from_cache(b, name, node, &slots));
+    if (!node) OCT_TRY(from_cached_parts(b, module, layer, &slots, &cached));
+    if (!cached) return from_measurement(b, module, layer, name, &slots);
+    note_stale(b, module, layer, name, &slots);
+    return OCT_OK;
 }
 
 static oct_status plan_modules(struct builder *b, bool quantize_kv) {
@@ -235,7 +308,7 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
                           bool quantize_kv, struct oct_plan **out, oct_error *err) {
     OCT_CHECK(!measurement || measurement->num_layers == num_layers);
     struct oct_plan *plan = oct_alloc(1, sizeof *plan, "a quantization plan");
-    plan->full_scale = oct_profile_full_scale(config->profile);
+    plan->full_scale = oct_scale_rule_full_scale(&config->scales.preset.weight);
     plan->num_layers = num_layers;
     plan->layers = oct_alloc((size_t)num_layers, sizeof *plan->layers, "a quantization plan");
     struct builder b = {.config = config, .measurement = measurement, .plan = plan, .err = err};
@@ -244,6 +317,7 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
     struct oct_tree tree = {0};
     oct_status status = read_cached(config, path, &tree, &b.scale_nodes, err);
     if (status == OCT_OK) status = plan_modules(&b, quantize_kv);
+    if (status == OCT_OK) warn_of_stale(&b);
     oct_tree_free(&tree);
     free(path);
     if (status != OCT_OK) {
@@ -354,6 +428,27 @@ static struct oct_value *node_of(struct oct_tree *tree, const struct oct_scale_m
     return node;
 }
 
+static struct oct_value *node_in_plan(struct oct_tree *tree, const struct oct_plan *plan, const struct oct_quant_config *config,
+                                      const struct oct_measurement *measurement, enum oct_module module, int layer) {
+    struct slots slots = slots_of((struct oct_plan *)plan, module, layer);
+    OCT_CHECK(!slots.linear || slots.linear->weight_scales);
+    return node_of(tree, oct_scale_config_method(&config->scales, module, layer), &slots, module, measured_of(measurement, module, layer));
+}
+
+struct oct_value *oct_plan_nodes(const struct oct_plan *plan, const struct oct_quant_config *config,
+                                 const struct oct_measurement *measurement, struct oct_tree *tree) {
+    struct oct_value *nodes = oct_tree_value(tree, OCT_VALUE_DICT);
+    for (int i = 0; i < oct_module_count(plan->num_layers); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(plan->num_layers, i, &layer);
+        oct_module_name(module, layer, name, sizeof name);
+        if (*slots_of((struct oct_plan *)plan, module, layer).fp8)
+            oct_dict_set(tree, nodes, oct_tree_string(tree, name), node_in_plan(tree, plan, config, measurement, module, layer));
+    }
+    return nodes;
+}
+
 // Whether the file's node still says what the plan has: only weight scales can differ, when the file was made for another weight.
 static bool node_fits(const struct oct_value *node, const struct slots *slots) {
     if (!node || !slots->linear) return node;
@@ -399,10 +494,7 @@ oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_q
         struct slots slots = slots_of((struct oct_plan *)plan, module, layer);
         oct_module_name(module, layer, name, sizeof name);
         if (!*slots.fp8 || node_fits(oct_dict_get(cached, name), &slots)) continue;
-        OCT_CHECK(!slots.linear || slots.linear->weight_scales);
-        replace_node(&tree, nodes, name,
-                     node_of(&tree, oct_scale_config_method(&config->scales, module, layer), &slots, module,
-                             measured_of(measurement, module, layer)));
+        replace_node(&tree, nodes, name, node_in_plan(&tree, plan, config, measurement, module, layer));
         changed = true;
     }
     if (changed) status = oct_node_file_write(stem, root, err);

@@ -7,13 +7,16 @@
 #include "quant/module.h"
 #include "quant/quant_config.h"
 #include "quant/scale_method.h"
+#include "quant/value.h"
 #include "quant/weight_search.h"
 
 #include <stdbool.h>
 
 struct oct_linear_plan {
     bool fp8;
-    float input_scale;                 // of the activation, per tensor
+    float input_scale; // of the activation, per tensor
+    bool dynamic;      // scales of activations are made at run time, by activation_rule; input_scale is 0
+    struct oct_scale_rule activation_rule;
     struct oct_scale_rule weight_rule; // how the weight's scales follow from its maxima
     float *weight_scales;  // (num_weight_scales); NULL until known: from a scale file, or set by oct_plan_set_weight_scales. Owned
     int num_weight_scales; // 1 per tensor, or one an output channel
@@ -39,7 +42,7 @@ struct oct_layer_plan {
 };
 
 struct oct_plan {
-    float full_scale; // 240 or 448: where encoders saturate
+    float full_scale; // where FP8 saturates: 240 or 448 of E4M3, 57344 of E5M2
     int num_layers;
     struct oct_layer_plan *layers; // (num_layers) owned
     struct oct_linear_plan lm_head;
@@ -55,6 +58,10 @@ oct_status oct_plan_build(const struct oct_quant_config *config, const struct oc
 // scale method is fixed (UNIT_SCALE, HW_ALIGNED_SINGLE_SCALE). Modules in the files that the plan does not have stay there.
 oct_status oct_plan_write_scales(const struct oct_plan *plan, const struct oct_quant_config *config,
                                  const struct oct_measurement *measurement, oct_error *err);
+
+// What scale files hold of the plan, once all weight scales are known: a dict of nodes, lifetime of the tree.
+struct oct_value *oct_plan_nodes(const struct oct_plan *plan, const struct oct_quant_config *config,
+                                 const struct oct_measurement *measurement, struct oct_tree *tree);
 
 // The plan of a linear module, NULL for the others.
 struct oct_linear_plan *oct_plan_linear(struct oct_plan *plan, enum oct_module module, int layer);

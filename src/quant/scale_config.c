@@ -32,6 +32,8 @@ static const struct {
 void oct_scale_config_free(struct oct_scale_config *config) {
     for (int i = 0; i < config->num_overrides; i++) free(config->overrides[i].key);
     free(config->overrides);
+    for (int i = 0; i < config->num_candidate_lists; i++) free(config->candidates[i]);
+    free(config->candidates);
     *config = (struct oct_scale_config){0};
 }
 
@@ -55,7 +57,30 @@ static oct_status read_name(const struct field *field, const json_t *rule, int p
     return status;
 }
 
-static oct_status read_rule(const json_t *json, const struct oct_scale_rule *preset, struct oct_scale_rule *out, oct_error *err) {
+// {"weight_scales": [...]}: what a search for the best scale tries.
+static oct_status read_candidates(struct oct_scale_config *config, const json_t *params, struct oct_scale_rule *out, oct_error *err) {
+    const json_t *list = json_object_get(params, "weight_scales");
+    size_t n = json_array_size(list);
+    if (n < 1 || n > OCT_MAX_CANDIDATES || json_object_size(params) != 1)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "scale_method: params: {\"weight_scales\": [1 to %d numbers]} expected",
+                        OCT_MAX_CANDIDATES);
+    float *candidates = oct_alloc(n, sizeof *candidates, "candidates for scales");
+    config->candidates =
+        oct_resize(config->candidates, (size_t)config->num_candidate_lists + 1, sizeof *config->candidates, "candidates for scales");
+    config->candidates[config->num_candidate_lists++] = candidates;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *number = json_array_get(list, i);
+        candidates[i] = (float)json_number_value(number);
+        if (!json_is_number(number) || !oct_scale_is_usable(candidates[i]))
+            return oct_fail(err, OCT_INVALID_ARGUMENT, "scale_method: params.weight_scales[%zu]: a positive number expected", i);
+    }
+    out->candidates = candidates;
+    out->num_candidates = (int)n;
+    return OCT_OK;
+}
+
+static oct_status read_rule(struct oct_scale_config *config, const json_t *json, const struct oct_scale_rule *preset,
+                            struct oct_scale_rule *out, oct_error *err) {
     int names[3];
     *out = *preset;
     if (!json) return OCT_OK;
@@ -73,14 +98,14 @@ static oct_status read_rule(const json_t *json, const struct oct_scale_rule *pre
                             json_is_number(backoff) ? "another" : oct_json_kind(backoff));
         out->backoff = json_number_value(backoff);
     }
-    if (json_object_size(params) > 0) return oct_fail(err, OCT_UNSUPPORTED, "scale_method: params: a list of one's own is not implemented");
-    return OCT_OK;
+    return json_object_size(params) > 0 ? read_candidates(config, params, out, err) : OCT_OK;
 }
 
-static oct_status read_method(const json_t *json, const struct oct_scale_method *preset, struct oct_scale_method *out, oct_error *err) {
+static oct_status read_method(struct oct_scale_config *config, const json_t *json, const struct oct_scale_method *preset,
+                              struct oct_scale_method *out, oct_error *err) {
     if (!json_is_object(json)) return oct_fail(err, OCT_INVALID_ARGUMENT, "scale_method: a dict expected, %s found", oct_json_kind(json));
-    OCT_TRY(read_rule(json_object_get(json, "weight"), &preset->weight, &out->weight, err));
-    return read_rule(json_object_get(json, "activation"), &preset->activation, &out->activation, err);
+    OCT_TRY(read_rule(config, json_object_get(json, "weight"), &preset->weight, &out->weight, err));
+    return read_rule(config, json_object_get(json, "activation"), &preset->activation, &out->activation, err);
 }
 
 static oct_status read_section(struct oct_scale_config *config, enum oct_scale_section section, const json_t *json, oct_error *err) {
@@ -95,7 +120,7 @@ static oct_status read_section(struct oct_scale_config *config, enum oct_scale_s
         struct oct_scale_override *added = &config->overrides[config->num_overrides];
         *added = (struct oct_scale_override){.section = section, .key = oct_strdup(key)};
         config->num_overrides++;
-        OCT_TRY(read_method(value, &config->preset, &added->method, err));
+        OCT_TRY(read_method(config, value, &config->preset, &added->method, err));
     }
     return OCT_OK;
 }
@@ -107,7 +132,7 @@ oct_status oct_scale_config_parse(const json_t *json, struct oct_scale_config *o
     const json_t *preset = json_object_get(json, "default");
     if (!preset || json_is_null(preset))
         return oct_fail(err, OCT_INVALID_ARGUMENT, "Scale method config should contain a default scale method.");
-    OCT_TRY(read_method(preset, &identity, &out->preset, err));
+    OCT_TRY(read_method(out, preset, &identity, &out->preset, err));
     for (int i = 0; i < OCT_NUM_SCALE_SECTIONS; i++)
         OCT_TRY(read_section(out, (enum oct_scale_section)i, json_object_get(json, sections[i].key), err));
     return OCT_OK;
@@ -122,7 +147,25 @@ static void rule_repr(const struct oct_scale_rule *rule, struct oct_buffer *out)
                       fields[GRANULARITY].python, fields[GRANULARITY].names[rule->per_channel], fields[VALUE].python,
                       fields[VALUE].names[rule->value], fields[ROUNDING].python, fields[ROUNDING].names[rule->rounding]);
     oct_python_repr(rule->backoff, out);
-    oct_buffer_puts(out, ", params={})");
+    oct_buffer_puts(out, ", params={");
+    float candidates[OCT_MAX_CANDIDATES];
+    int n = rule->value == OCT_SCALE_OPT ? oct_scale_candidates(rule, candidates) : 0;
+    for (int i = 0; i < n; i++) {
+        oct_buffer_puts(out, i ? ", " : "'weight_scales': [");
+        oct_python_repr(candidates[i], out);
+    }
+    oct_buffer_puts(out, n ? "]})" : "})");
+}
+
+json_t *oct_scale_rule_to_json(const struct oct_scale_rule *rule) {
+    json_t *params = json_object();
+    float candidates[OCT_MAX_CANDIDATES];
+    int n = rule->value == OCT_SCALE_OPT ? oct_scale_candidates(rule, candidates) : 0;
+    if (n) json_object_set_new(params, "weight_scales", json_array());
+    for (int i = 0; i < n; i++) json_array_append_new(json_object_get(params, "weight_scales"), json_real(candidates[i]));
+    return json_pack("{s:s, s:s, s:s, s:f, s:o}", fields[GRANULARITY].key, fields[GRANULARITY].names[rule->per_channel], fields[VALUE].key,
+                     fields[VALUE].names[rule->value], fields[ROUNDING].key, fields[ROUNDING].names[rule->rounding], "backoff",
+                     rule->backoff, "params", params);
 }
 
 static void method_repr(const struct oct_scale_method *method, struct oct_buffer *out) {
@@ -140,11 +183,10 @@ void oct_scale_config_repr(const struct oct_scale_config *config, struct oct_buf
 }
 
 // The backoffs may be one's own; everything else must be one of INC's combinations.
-static oct_status resolve(struct oct_scale_method *method, enum oct_profile profile, const char *place, oct_error *err) {
+static oct_status resolve(struct oct_scale_method *method, const char *place, oct_error *err) {
     for (int i = 0; i < OCT_NUM_SCALE_METHODS && !method->name; i++)
         if (same_rule(&method->weight, &oct_scale_methods[i].weight) && same_rule(&method->activation, &oct_scale_methods[i].activation))
             method->name = oct_scale_methods[i].name;
-    method->weight.profile = method->activation.profile = profile;
     if (method->name) return OCT_OK;
     struct oct_buffer repr = {0};
     method_repr(method, &repr);
@@ -154,13 +196,13 @@ static oct_status resolve(struct oct_scale_method *method, enum oct_profile prof
     return status;
 }
 
-oct_status oct_scale_config_resolve(struct oct_scale_config *config, enum oct_profile profile, oct_error *err) {
-    OCT_TRY(resolve(&config->preset, profile, "CfgStr.DEFAULT", err));
+oct_status oct_scale_config_resolve(struct oct_scale_config *config, oct_error *err) {
+    OCT_TRY(resolve(&config->preset, "CfgStr.DEFAULT", err));
     for (int i = 0; i < config->num_overrides; i++) {
         struct oct_scale_override *override = &config->overrides[i];
         char place[256];
         snprintf(place, sizeof place, "%s[%s]", sections[override->section].python, override->key);
-        OCT_TRY(resolve(&override->method, profile, place, err));
+        OCT_TRY(resolve(&override->method, place, err));
     }
     return OCT_OK;
 }

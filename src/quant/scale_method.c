@@ -1,7 +1,10 @@
 // scale_method.c: the arithmetic of scales: every step is rounded to bf16, as on the cards.
 #include "quant/scale_method.h"
 
+#include "base/buffer.h"
 #include "numeric/bf16.h"
+#include "numeric/fp16.h"
+#include "numeric/fp8.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -77,25 +80,45 @@ const struct oct_scale_method *oct_scale_method_find(const char *name) {
     return NULL;
 }
 
-static float bf16_log2(float x) {
-    return oct_bf16_round((float)log2(x));
+oct_status oct_scale_method_parse(const char *name, const struct oct_scale_method **out, oct_error *err) {
+    for (size_t i = 0; i < OCT_NUM_SCALE_METHODS; i++) {
+        if (strcasecmp(name, oct_scale_methods[i].name) != 0) continue;
+        *out = &oct_scale_methods[i];
+        return OCT_OK;
+    }
+    struct oct_buffer names = {0};
+    for (int i = 0; i < OCT_NUM_SCALE_METHODS; i++) oct_buffer_printf(&names, "%s%s", i ? ", " : "", oct_scale_methods[i].name);
+    oct_status status = oct_fail(err, OCT_INVALID_ARGUMENT, "scale method: one of %s expected, \"%s\" found", names.data, name);
+    oct_buffer_free(&names);
+    return status;
 }
 
-static float bf16_exp2(float exponent) {
-    return oct_bf16_round(exp2f(exponent)); // below 2^-133 bf16 has only zero
+float oct_scale_precision_round(enum oct_scale_precision precision, float value) {
+    switch (precision) {
+    case OCT_SCALE_BF16:
+        return oct_bf16_round(value);
+    case OCT_SCALE_FP16:
+        return oct_fp16_round(value);
+    case OCT_SCALE_FP32:
+        return value;
+    }
+    OCT_CHECK(!"a precision");
 }
 
-// log2 is rounded to bf16 before ceil, as on the cards: a scale a little above 2^k becomes 2^k where bf16 cannot tell the logarithms
-// apart. Zero, infinity and NaN pass through.
-static float round_up_to_pow2(float scale) {
-    return bf16_exp2(ceilf(bf16_log2(scale)));
+// log2 is rounded before ceil, as on the cards: a scale a little above 2^k becomes 2^k where bf16 cannot tell the logarithms apart. Zero,
+// infinity and NaN pass through.
+static float round_up_to_pow2(const struct oct_scale_rule *rule, float scale) {
+    float exponent = ceilf(oct_scale_precision_round(rule->precision, (float)log2(scale)));
+    return oct_scale_precision_round(rule->precision, exp2f(exponent)); // below 2^-133 bf16 has only zero
 }
 
-static float round_up_to_hw_aligned(float scale, enum oct_profile profile) {
+static float round_up_to_hw_aligned(const struct oct_scale_rule *rule, float scale) {
     if (isnan(scale)) return scale;
+    enum oct_profile profile = rule->profile;
     float step = (float)profiles[profile].exponent_step;
-    float exponent = ceilf(bf16_log2(round_up_to_pow2(scale)) / step) * step;
-    return bf16_exp2(fminf(fmaxf(exponent, (float)profiles[profile].min_exponent), (float)profiles[profile].max_exponent));
+    float exponent = ceilf(oct_scale_precision_round(rule->precision, (float)log2(round_up_to_pow2(rule, scale))) / step) * step;
+    exponent = fminf(fmaxf(exponent, (float)profiles[profile].min_exponent), (float)profiles[profile].max_exponent);
+    return oct_scale_precision_round(rule->precision, exp2f(exponent));
 }
 
 float oct_scale_round(const struct oct_scale_rule *rule, float scale) {
@@ -103,9 +126,9 @@ float oct_scale_round(const struct oct_scale_rule *rule, float scale) {
     case OCT_ROUND_IDENTITY:
         return scale;
     case OCT_ROUND_POW2:
-        return round_up_to_pow2(scale);
+        return round_up_to_pow2(rule, scale);
     case OCT_ROUND_HW_ALIGNED:
-        return round_up_to_hw_aligned(scale, rule->profile);
+        return round_up_to_hw_aligned(rule, scale);
     case OCT_ROUND_HW_ALIGNED_FIXED:
         return ldexpf(1, profiles[rule->profile].max_exponent);
     case OCT_ROUND_UNIT:
@@ -114,11 +137,36 @@ float oct_scale_round(const struct oct_scale_rule *rule, float scale) {
     OCT_CHECK(!"a rounding rule");
 }
 
+int oct_scale_candidates(const struct oct_scale_rule *rule, float *candidates) {
+    if (rule->candidates) {
+        memcpy(candidates, rule->candidates, (size_t)rule->num_candidates * sizeof *candidates);
+        return rule->num_candidates;
+    }
+    if (!rule->per_channel && rule->rounding == OCT_ROUND_HW_ALIGNED) return oct_profile_hw_scales(rule->profile, candidates);
+    int n = 0, last = rule->per_channel ? 4 : 9;
+    for (int exponent = rule->per_channel ? -3 : -10; exponent <= last; exponent++) candidates[n++] = ldexpf(1, exponent);
+    return n;
+}
+
+float oct_scale_rule_full_scale(const struct oct_scale_rule *rule) {
+    return rule->e5m2 ? OCT_E5M2_MAX : profiles[rule->profile].full_scale;
+}
+
 float oct_scale(const struct oct_scale_rule *rule, float amax) {
-    float reciprocal = oct_bf16_round((float)(1 / (profiles[rule->profile].full_scale * rule->backoff)));
-    float scale = oct_bf16_round(oct_bf16_round(amax) * reciprocal);
+    double largest = oct_scale_rule_full_scale(rule) * rule->backoff;
+    float rounded = oct_scale_precision_round(rule->precision, amax);
+    float quotient = rule->host ? (float)(rounded / largest) : rounded * oct_scale_precision_round(rule->precision, (float)(1 / largest));
+    float scale = oct_scale_precision_round(rule->precision, quotient);
     if (rule->per_channel && scale < 0x1p-126f) scale = 0x1p-126f; // a channel of zeros
     return oct_scale_round(rule, scale);
+}
+
+void oct_scale_row(const void *rule, float amax, float *scale, float *inv_scale) {
+    struct oct_scale_rule at_run_time = *(const struct oct_scale_rule *)rule;
+    at_run_time.backoff = 0.5;
+    *scale = oct_scale(&at_run_time, amax);
+    if (!oct_scale_is_usable(*scale) && !isnan(amax)) *scale = 1; // a row of zeros
+    *inv_scale = oct_inv_scale(*scale);
 }
 
 bool oct_scale_is_usable(float scale) {

@@ -1,4 +1,5 @@
-// scale_method.h: from a max-abs value to a scale (spec inc 3.2-3.4). All arithmetic is bf16, as on the cards: "Which arithmetic".
+// scale_method.h: from a max-abs value to a scale (spec inc 3.2-3.4). All arithmetic is bf16 (or what hp_dtype says), as on the cards:
+// "Which arithmetic".
 #pragma once
 
 #include "base/error.h"
@@ -18,13 +19,23 @@ enum oct_scale_rounding { OCT_ROUND_IDENTITY, OCT_ROUND_POW2, OCT_ROUND_HW_ALIGN
 // Where a scale comes from: a maximum, its rounding alone, a search over candidates (weights only: quant/weight_search.h), nothing.
 enum oct_scale_value { OCT_SCALE_MAXABS, OCT_SCALE_FIXED, OCT_SCALE_OPT, OCT_SCALE_DUMMY };
 
+// hp_dtype: what all arithmetic on scales is rounded to.
+enum oct_scale_precision { OCT_SCALE_BF16, OCT_SCALE_FP16, OCT_SCALE_FP32 };
+float oct_scale_precision_round(enum oct_scale_precision precision, float value);
+
 // How scales follow from maxima, for one kind of tensor.
 struct oct_scale_rule {
     enum oct_profile profile;
+    enum oct_scale_precision precision;
+    bool e5m2; // fp8_config: the format that is scaled for; else E4M3
+    bool host; // the arithmetic of INC on a host CPU: divides, where cards multiply by a rounded reciprocal
     enum oct_scale_rounding rounding;
     bool per_channel; // weights: per output channel; activations: per token, at run time
     double backoff;   // 0.25 activations, 0.5 weights and what is scaled at run time
     enum oct_scale_value value;
+    const float
+        *candidates;    // OCT_SCALE_OPT: (num_candidates) of one's own, tried in this order; NULL: those of the method. Lifetime of the
+    int num_candidates; // configuration
 };
 
 // A rule for weights and one for activations, under INC's name for the combination.
@@ -36,6 +47,8 @@ enum { OCT_NUM_SCALE_METHODS = 13 };
 extern const struct oct_scale_method oct_scale_methods[OCT_NUM_SCALE_METHODS]; // in INC's order; their profile is left gaudi2
 // NULL when there is no method of that (upper-case) name.
 const struct oct_scale_method *oct_scale_method_find(const char *name);
+// The same for a name in any case; OCT_INVALID_ARGUMENT names the methods.
+oct_status oct_scale_method_parse(const char *name, const struct oct_scale_method **out, oct_error *err);
 // Both scales are the same whatever is measured.
 static inline bool oct_scale_method_is_fixed(const struct oct_scale_method *method) {
     return method->weight.value == OCT_SCALE_FIXED && method->activation.value == OCT_SCALE_FIXED;
@@ -44,8 +57,20 @@ static inline bool oct_scale_method_is_fixed(const struct oct_scale_method *meth
 // scale of a tensor whose max |x| is amax (first rounded to bf16).
 float oct_scale(const struct oct_scale_rule *rule, float amax);
 
+// What a search tries, into candidates[OCT_MAX_CANDIDATES]: scales per tensor, multiples of the maximum's scale per channel. Their number.
+enum { OCT_MAX_CANDIDATES = 64 };
+int oct_scale_candidates(const struct oct_scale_rule *rule, float *candidates);
+
+// Where values of the rule's format saturate.
+float oct_scale_rule_full_scale(const struct oct_scale_rule *rule);
+
 // The multiplier that the cast uses: bf16(1 / scale).
 float oct_inv_scale(float scale);
+
+// For oct_linear.row_scale: the scale of a row of activations, made at run time; rule: a struct oct_scale_rule. Like INC, whatever the rule
+// says with a backoff of 0.5. INC makes one scale for all rows of a batch where the rule is not per channel; here every row has its own, so
+// that a token's result does not depend on those beside it: for a single token the two are the same.
+void oct_scale_row(const void *rule, float amax, float *scale, float *inv_scale);
 
 // Whether the cast can use a scale: it is positive and its inverse is a number.
 bool oct_scale_is_usable(float scale);

@@ -71,14 +71,22 @@ struct oct_value *oct_tree_key(struct oct_tree *tree, const char *text) {
     return tree->keys[tree->num_keys++] = oct_tree_string(tree, text);
 }
 
-struct oct_value *oct_tree_array(struct oct_tree *tree, int num_dims, const size_t *dims, const float *values) {
+static struct oct_value *new_array(struct oct_tree *tree, int num_dims, const size_t *dims, const void *elements, int element_size) {
     OCT_CHECK(num_dims <= OCT_ARRAY_MAX_DIMS);
     struct oct_value *value = oct_tree_value(tree, OCT_VALUE_ARRAY);
     value->num_dims = num_dims;
     for (int i = 0; i < num_dims; i++) value->dims[i] = dims[i];
-    value->element_size = 4;
-    set_bytes(tree, value, values, oct_array_size(value) * sizeof *values);
+    value->element_size = element_size;
+    set_bytes(tree, value, elements, oct_array_size(value) * (size_t)element_size);
     return value;
+}
+
+struct oct_value *oct_tree_array(struct oct_tree *tree, int num_dims, const size_t *dims, const float *values) {
+    return new_array(tree, num_dims, dims, values, sizeof *values);
+}
+
+struct oct_value *oct_tree_array64(struct oct_tree *tree, int num_dims, const size_t *dims, const double *values) {
+    return new_array(tree, num_dims, dims, values, sizeof *values);
 }
 
 struct oct_value *oct_tree_scalar(struct oct_tree *tree, float value) {

@@ -55,7 +55,8 @@ struct oct_value *oct_tree_string(struct oct_tree *tree, const char *text); // c
 struct oct_value *oct_tree_key(struct oct_tree *tree, const char *text);
 // A float32 array: the product of dims[num_dims] values, copied.
 struct oct_value *oct_tree_array(struct oct_tree *tree, int num_dims, const size_t *dims, const float *values);
-struct oct_value *oct_tree_scalar(struct oct_tree *tree, float value); // 0-d array
+struct oct_value *oct_tree_array64(struct oct_tree *tree, int num_dims, const size_t *dims, const double *values); // the same in float64
+struct oct_value *oct_tree_scalar(struct oct_tree *tree, float value);                                             // 0-d array
 
 void oct_value_append(struct oct_tree *tree, struct oct_value *container, struct oct_value *item);
 void oct_dict_set(struct oct_tree *tree, struct oct_value *dict, struct oct_value *key, struct oct_value *item); // key must be new

@@ -16,6 +16,8 @@ struct oct_weight_search {
     struct oct_scale_rule rule;
     float full_scale;
     int out_features;
+    float candidates[OCT_MAX_CANDIDATES];
+    int num_candidates;
     float *scales;    // per channel: (out_features)
     uint64_t *counts; // per tensor: (NUM_MAGNITUDES) of each bf16 magnitude
 };
@@ -24,7 +26,8 @@ struct oct_weight_search *oct_weight_search_new(const struct oct_scale_rule *rul
     OCT_CHECK(rule->value == OCT_SCALE_OPT);
     struct oct_weight_search *search = oct_alloc(1, sizeof *search, "a search for weight scales");
     search->rule = *rule;
-    search->full_scale = oct_profile_full_scale(rule->profile);
+    search->full_scale = oct_scale_rule_full_scale(rule);
+    search->num_candidates = oct_scale_candidates(rule, search->candidates);
     search->out_features = out_features;
     if (rule->per_channel)
         search->scales = oct_alloc((size_t)out_features, sizeof *search->scales, "a search for weight scales");
@@ -40,19 +43,23 @@ void oct_weight_search_free(struct oct_weight_search *search) {
     free(search);
 }
 
+static float round_to_format(const struct oct_weight_search *search, float x) {
+    return search->rule.e5m2 ? oct_e5m2_round(x) : oct_e4m3_round(x, search->full_scale);
+}
+
 // What is lost of x when it is quantized with `scale`.
 static float loss(const struct oct_weight_search *search, float x, float scale) {
-    float kept = oct_bf16_round(oct_e4m3_round(oct_bf16_round(x / scale), search->full_scale) * scale);
+    float kept = oct_bf16_round(round_to_format(search, oct_bf16_round(x / scale)) * scale);
     return oct_bf16_round(x - kept);
 }
 
-// 2^-3 .. 2^4 times the scale that the maximum gives.
+// The candidates times the scale that the maximum gives.
 static float search_row(const struct oct_weight_search *search, const float *row, int n) {
     float amax = 0, best_error = INFINITY, best = -1;
     for (int i = 0; i < n; i++) amax = fmaxf(amax, fabsf(row[i]));
     float reference = oct_scale(&search->rule, amax);
-    for (int exponent = -3; exponent <= 4; exponent++) {
-        float scale = oct_bf16_round(ldexpf(reference, exponent));
+    for (int candidate = 0; candidate < search->num_candidates; candidate++) {
+        float scale = oct_bf16_round(reference * search->candidates[candidate]);
         double sum = 0;
         for (int i = 0; i < n; i++) {
             float lost = loss(search, row[i], scale);
@@ -92,16 +99,9 @@ static void consider(const struct oct_weight_search *search, float candidate, fl
     *best = candidate;
 }
 
-// Per tensor the candidates are the scales a card applies for free, largest first, or 2^-10 .. 2^9.
 static float search_tensor(const struct oct_weight_search *search) {
     float best_error = INFINITY, best = 1;
-    if (search->rule.rounding == OCT_ROUND_HW_ALIGNED) {
-        float aligned[OCT_MAX_HW_SCALES];
-        int n = oct_profile_hw_scales(search->rule.profile, aligned);
-        for (int i = 0; i < n; i++) consider(search, aligned[i], &best_error, &best);
-    } else {
-        for (int exponent = -10; exponent <= 9; exponent++) consider(search, ldexpf(1, exponent), &best_error, &best);
-    }
+    for (int i = 0; i < search->num_candidates; i++) consider(search, search->candidates[i], &best_error, &best);
     return oct_scale_round(&search->rule, best);
 }
 

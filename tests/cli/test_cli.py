@@ -482,11 +482,14 @@ def test_calibration_leaves_the_scripts_layout(calibrated):
     out, report = calibrated
     prefix = "model/g3/inc_output_hooks_maxabs_"
     assert files_in(out) == sorted(
-        ["model/maxabs_measure_g3.json", "model/maxabs_quant_g3.json"] +
+        ["model/maxabs_measure_g3.json", "model/maxabs_quant_g3.json", "model/report_g3.json"] +
         [prefix + ending for ending in ["0_1.json", "0_1.npz", "0_1_mod_list.json", "MAXABS_HW_0_1.json", "MAXABS_HW_0_1.npz"]])
     assert json.loads((out / "model/maxabs_quant_g3.json").read_text())["mode"] == "QUANTIZE"
     assert f"export QUANT_CONFIG={out}/model/maxabs_quant_g3.json" in report
-    assert "measured           4 prompts" in report and "KL divergence" in report
+    assert "measured           4 prompts" in report and "KL divergence" in report and "tokens of held-out prompts" in report
+    assert "\ncostliest modules  KL divergence" in report
+    modules = json.loads((out / "model/report_g3.json").read_text())["modules"]
+    assert len(modules) == 2 * 5 + 1 and all(module["kl"] >= 0 for module in modules)
 
 
 def test_calibrating_again_gives_the_same_files(calibrated, prompts, tmp_path):
@@ -520,6 +523,42 @@ def test_a_text_file_is_a_prompt_a_line(tmp_path):
     assert "measured           3 prompts" in out and "maxabs_quant_g2.json" in out
 
 
+def test_a_json_file_is_an_array_of_prompts(tmp_path):
+    items = ["plain", {"prompt": "object"}, {"messages": [{"role": "user", "content": "chat"}]}, {"system_prompt": "s", "question": "q"}]
+    (tmp_path / "prompts.json").write_text(json.dumps(items, indent=1))
+    assert "measured           4 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "prompts.json").stdout
+    assert "measured           2 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "prompts.json", "-l", 2).stdout
+    (tmp_path / "prompts.json").write_text('[{"prompt": "a"}, 7]')
+    fails(2, 'prompts.json: [1]: "prompt", "messages" or "question" expected, integer', "calibrate", TINY, "-o", tmp_path / "no", "-d",
+          tmp_path / "prompts.json")
+
+
+def test_a_pickle_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "orca.pkl").write_bytes(b"\x80\x04.")
+    fails(1, "pandas.read_pickle", "calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "orca.pkl")
+
+
+def test_without_the_shared_folder_the_report_is_on_the_prompts_themselves(tmp_path, prompts):
+    out = succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", prompts, env=environment(OCTAVO_SHARE=str(tmp_path))).stdout
+    assert "of these prompts, for want of the held-out ones" in out
+    report = json.loads((tmp_path / "out/model/report_g3.json").read_text())
+    assert not report["against_bf16"]["held_out"]
+
+
+def test_held_out_prompts_can_be_given_and_modules_left_untried(tmp_path, prompts):
+    (tmp_path / "held.txt").write_text("one two three\n")
+    out = succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", prompts, "--held-out", tmp_path / "held.txt", "--module-tokens", 0).stdout
+    assert "tokens of held-out prompts" in out and "costliest" not in out
+
+
+def test_another_scale_method_can_be_chosen(tmp_path, prompts):
+    succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", prompts, "--scale-method", "maxabs_pow2")
+    assert (tmp_path / "out/model/g3/inc_output_hooks_maxabs_MAXABS_POW2_0_1.npz").exists()
+    fails(2, 'scale method: one of UNIT_SCALE, ', "calibrate", TINY, "-o", tmp_path / "no", "-d", prompts, "--scale-method", "best")
+    fails(2, "makes scales at run time", "calibrate", TINY, "-o", tmp_path / "no", "-d", prompts, "--scale-method", "maxabs_pcs_pow2")
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize("text, message", [
     ("", "a prompt a line expected, no line found"),
     ('{"prompt": "a"}\n{"prompt": \n', "line 2"),
@@ -540,6 +579,8 @@ def test_the_prompts_that_come_with_octavo_are_the_default(tmp_path):
     env = environment(OCTAVO_SHARE=str(tmp_path))
     fails(1, "OCTAVO_SHARE", "calibrate", TINY, "-o", tmp_path / "out", env=env)
     (tmp_path / "calibration_prompts.jsonl").write_text('{"prompt": "hello"}\n')
+    fails(1, "held_out_prompts.jsonl", "calibrate", TINY, "-o", tmp_path / "out", env=env)
+    (tmp_path / "held_out_prompts.jsonl").write_text('{"prompt": "hello"}\n')
     assert "measured           1 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", env=env).stdout
     if (Path(PROGRAM).parent.parent / "share" / "octavo").exists():  # not where the build folder lies outside the tree
         assert "measured           2 prompts" in succeeds("calibrate", TINY, "-o", tmp_path / "out", "--limit", 2).stdout
@@ -560,14 +601,34 @@ def test_tokens_that_the_model_does_not_have_are_an_error(tmp_path):
     fails(1, message, "eval", tmp_path, "--text", text)
 
 
-def test_an_interrupted_calibration_writes_nothing(tmp_path):
+def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path):
+    (tmp_path / "prompts.txt").write_text("".join(f"all work and no play makes jack {i} times a dull boy\n" for i in range(8000)))
+    command = ["calibrate", TINY, "-d", str(tmp_path / "prompts.txt"), "-o"]
+    terminal = Terminal(*command, str(tmp_path / "out"))
+    terminal.wait_for("measuring prompts [#")
+    terminal.type("\x03")
+    terminal.wait_for("of 8000 prompts; the same command goes on from there")
+    assert terminal.status() == 130
+    assert all(name.startswith("model/g3/unfinished/") for name in files_in(tmp_path / "out"))
+    result = succeeds(*command, tmp_path / "out")
+    assert re.match(r"going on after \d+ of 8000 prompts\n", result.stderr)
+    assert "going on" not in succeeds(*command, tmp_path / "whole").stderr
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "whole")
+    for name in files_in(tmp_path / "whole"):
+        if "hooks" in name:
+            assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_another_dataset_does_not_go_on(tmp_path):
     (tmp_path / "prompts.txt").write_text("all work and no play makes jack a dull boy\n" * 20000)
     terminal = Terminal("calibrate", TINY, "-o", str(tmp_path / "out"), "-d", str(tmp_path / "prompts.txt"))
     terminal.wait_for("measuring prompts [#")
     terminal.type("\x03")
-    terminal.wait_for("interrupted; nothing was written")
     assert terminal.status() == 130
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "prompts.txt").write_text("a dull boy\n")
+    result = succeeds("calibrate", TINY, "-o", tmp_path / "out", "-d", tmp_path / "prompts.txt")
+    assert "going on" not in result.stderr and "measured           1 prompts" in result.stdout
+    assert not (tmp_path / "out/model/g3/unfinished").exists()
 
 
 def test_a_killed_calibration_leaves_no_half_file(tmp_path, prompts):
@@ -782,8 +843,8 @@ def test_a_question_that_is_none_is_refused(tmp_path, line, message):
 
 def test_a_models_modules_are_listed():
     report = json.loads(succeeds("inspect", TINY, "--json").stdout)
-    assert report["config"]["num_hidden_layers"] == 2 and len(report["modules"]) == 2 * 9 + 1
-    assert {module["runs_as"] for module in report["modules"]} == {"bfloat16"}
+    assert report["config"]["num_hidden_layers"] == 2 and len(report["modules"]) == 2 * 12 + 1
+    assert {module["runs_as"] for module in report["modules"]} == {"bfloat16", "on Gaudi only"}
     assert report["modules"][0] == {"name": "model.layers.0.self_attn.qkv_proj", "class": "QKVParallelLinear", "runs_as": "bfloat16",
                                     "shape": [128, 64], "stored_as": "Q4_1+Q8_0"}
     assert report["modules"][-1]["name"] == "lm_head"
@@ -794,7 +855,8 @@ def test_a_plan_is_shown_with_ranges_and_scales(calibrated):
     report = json.loads(succeeds("inspect", TINY, "--quant-config", path, "--kv-cache-dtype", "fp8_inc", "--json").stdout)
     assert report["quantization"]["scale_method"] == "MAXABS_HW"
     for module in report["modules"]:
-        assert module["runs_as"] == "E4M3" and all(scale > 0 for scale in module["scales"]) and module["ranges"]
+        assert module["runs_as"] == ("on Gaudi only" if "b2b" in module["class"].lower() or "SDPA" in module["class"] else "E4M3")
+        assert all(scale > 0 for scale in module["scales"]) and module["ranges"]
     linear = report["modules"][0]
     assert linear["weight_scale_range"][0] > 0 and linear["num_weight_scales"] == 1
     table = succeeds("inspect", TINY, "--quant-config", path).stdout
@@ -813,7 +875,7 @@ def test_looking_at_a_measuring_configuration_leaves_its_files_alone(command, st
 
 def test_a_folder_of_files_is_shown(calibrated):
     out = succeeds("inspect", calibrated[0] / "model").stdout
-    assert "inc_output_hooks_maxabs_0_1.npz: 19 modules" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 19 modules" in out
+    assert "inc_output_hooks_maxabs_0_1.npz: 25 modules, DynamicRange" in out and "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz: 25 modules" in out
     assert succeeds("inspect", calibrated[0]).stdout == out, "calibrate's --output holds the same files"
     files = json.loads(succeeds("inspect", calibrated[0] / "model/g3", "--json").stdout)
     assert len(files) == 2 and files[0]["nodes"]["lm_head"]["inputs"][0][0] > 0

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/llama.h"
+#include "quant/measurement.h"
 
 #include <stdint.h>
 
@@ -18,6 +19,8 @@ struct harness {
 
 // Ends the test with the message when something fails. plan: as for oct_llama_open.
 struct harness harness_open(const char *path, enum oct_dtype compute, int max_rows, struct oct_plan *plan);
+// Not quantized, and the measurement is told of the weights.
+struct harness harness_open_measuring(const char *path, enum oct_dtype compute, int max_rows, struct oct_measurement *measurement);
 void harness_close(struct harness *harness);
 
 // Tokens [from, to) of one sequence, into logits, a row each. Its blocks lie in reverse order, so that a wrong block table shows.

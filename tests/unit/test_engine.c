@@ -655,7 +655,7 @@ static void inc_without_a_configuration_says_what_to_run(void **state) {
     assert_refused((oct_engine_options){.quantization = "inc"}, OCT_INVALID_ARGUMENT, "octavo calibrate");
     assert_refused((oct_engine_options){.quantization = "inc"}, OCT_INVALID_ARGUMENT, "QUANT_CONFIG");
     assert_refused((oct_engine_options){.quant_config = "/nowhere/quant.json"}, OCT_NOT_FOUND, "/nowhere/quant.json");
-    assert_refused((oct_engine_options){.quant_config = quant_config("shape.json", "SHAPE")}, OCT_UNSUPPORTED, "mode");
+    assert_refused((oct_engine_options){.quant_config = quant_config("shape.json", "LOAD")}, OCT_UNSUPPORTED, "mode LOAD");
 }
 
 static void an_fp8_kv_cache_without_a_configuration_has_unit_scales(void **state) {

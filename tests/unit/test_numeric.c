@@ -94,11 +94,49 @@ static void fp16_decodes_by_its_definition(void **state) {
     }
 }
 
+// The nearest value of 256 codes, the upper halves of fp16, up to 57344; ties go to the even mantissa.
+static void e5m2_rounds_every_bf16_to_the_nearest_even(void **state) {
+    (void)state;
+    for (int bits = 0; bits < 65536; bits++) {
+        float value = oct_bf16_to_f32((uint16_t)bits), found = oct_e5m2_round(value);
+        if (isnan(value)) {
+            assert_true(isnan(found));
+            continue;
+        }
+        float magnitude = fminf(fabsf(value), OCT_E5M2_MAX);
+        int best = 0;
+        for (int code = 0; code < 0x7c; code++) {
+            double error = fabs((double)oct_fp16_to_f32((uint16_t)(code << 8)) - magnitude);
+            double least = fabs((double)oct_fp16_to_f32((uint16_t)(best << 8)) - magnitude);
+            if (error < least || (error == least && !(code & 1))) best = code;
+        }
+        assert_true(fabsf(found) == oct_fp16_to_f32((uint16_t)(best << 8)));
+        assert_int_equal(signbit(found) != 0, bits >> 15);
+    }
+    assert_true(oct_e5m2_round(1.125f) == 1 && oct_e5m2_round(nextafterf(1.125f, 2)) == 1.25f); // once, from float32
+}
+
+static void fp16_rounds_to_nearest_even(void **state) {
+    (void)state;
+    for (int bits = 0; bits < 0x7c00; bits++) {
+        float value = oct_fp16_to_f32((uint16_t)bits);
+        assert_true(oct_fp16_round(value) == value && oct_fp16_round(-value) == -value);
+        if (bits == 0x7bff) continue;
+        float next = oct_fp16_to_f32((uint16_t)(bits + 1)), half = (value + next) / 2;
+        assert_true(oct_fp16_round(half) == (bits & 1 ? next : value));
+        assert_true(oct_fp16_round(nextafterf(half, next)) == next);
+        assert_true(oct_fp16_round(nextafterf(half, value)) == value);
+    }
+    assert_true(oct_fp16_round(65519) == 65504 && isinf(oct_fp16_round(65520)) && isinf(oct_fp16_round(-INFINITY)));
+    assert_true(isnan(oct_fp16_round(NAN)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(e4m3_decodes_by_its_definition), cmocka_unit_test(e4m3_encodes_every_bf16_to_the_nearest_even),
         cmocka_unit_test(e4m3_rounds_float32_once),       cmocka_unit_test(bf16_rounds_to_nearest_even),
-        cmocka_unit_test(fp16_decodes_by_its_definition),
+        cmocka_unit_test(fp16_decodes_by_its_definition), cmocka_unit_test(e5m2_rounds_every_bf16_to_the_nearest_even),
+        cmocka_unit_test(fp16_rounds_to_nearest_even),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

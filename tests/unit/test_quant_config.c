@@ -1,4 +1,5 @@
 #include "quant/quant_config.h"
+#include "quant/quant_select.h"
 #include "quant_golden.h"
 
 #include <setjmp.h>
@@ -82,8 +83,8 @@ static void values_are_coerced_as_inc_does(void **state) {
 
 static void wrong_values_fail_in_incs_words(void **state) {
     (void)state;
-    assert_fails("{\"mode\": \"AUTO\"}", OCT_INVALID_ARGUMENT,
-                 "Invalid 'mode' value in custom config ('AUTO'). Enter one of ['NONE', 'QUANTIZE', 'MEASURE', 'SHAPE', 'LOAD']");
+    assert_fails("{\"mode\": \"FOO\"}", OCT_INVALID_ARGUMENT,
+                 "Invalid 'mode' value in custom config ('FOO'). Enter one of ['NONE', 'QUANTIZE', 'MEASURE', 'SHAPE', 'LOAD']");
     assert_fails("{\"recalc_scales\": null}", OCT_INVALID_ARGUMENT,
                  "Invalid 'recalc_scales' value in custom config ('None'). Enter one of ['TRUE', 'FALSE']");
     assert_fails("{\"use_qdq\": 1}", OCT_INVALID_ARGUMENT,
@@ -101,16 +102,19 @@ static void wrong_values_fail_in_incs_words(void **state) {
                  "blocklist.names: a list of strings expected, string found");
 }
 
-static void what_is_not_implemented_is_refused(void **state) {
+static void assert_cannot_run(const char *text, oct_status status, const char *message) {
+    struct oct_quant_config *config = loaded("c.json", text);
+    oct_error err;
+    assert_int_equal(oct_quant_config_check_run(config, &err), status);
+    if (!strstr(err.message, message)) fail_msg("\"%s\" expected in \"%s\"", message, err.message);
+    oct_quant_config_free(config);
+}
+
+static void what_a_run_cannot_do_is_refused(void **state) {
     (void)state;
-    assert_fails("{\"fp8_config\": \"E5M2\"}", OCT_UNSUPPORTED, "fp8_config: E5M2 is not implemented");
-    assert_fails("{\"hp_dtype\": \"fp16\"}", OCT_UNSUPPORTED, "hp_dtype: FP16 is not implemented");
-    assert_fails("{\"use_qdq\": true}", OCT_UNSUPPORTED, "use_qdq: TRUE is not implemented");
-    assert_fails("{\"fake_quant\": \"true\"}", OCT_UNSUPPORTED, "fake_quant: TRUE is not implemented");
-    assert_fails("{\"mode\": \"SHAPE\"}", OCT_UNSUPPORTED, "mode: SHAPE is not implemented");
-    assert_fails("{\"observer\": \"save\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"save\" found");
-    assert_fails("{\"observer\": \"\"}", OCT_UNSUPPORTED, "observer: \"maxabs\" expected, \"\" found");
-    assert_fails("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED, "is not implemented");
+    assert_cannot_run("{\"mode\": \"LOAD\"}", OCT_UNSUPPORTED, "mode LOAD");
+    assert_cannot_run("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED,
+                      "row_parallel_linear_allreduce_quantization: not implemented here");
 }
 
 static void a_missing_file_is_not_found(void **state) {
@@ -135,18 +139,17 @@ static void the_profile_follows_from_the_key_then_from_the_names(void **state) {
     assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"g2/inc_output\"}"), OCT_GAUDI2);
     assert_int_equal(profile_of("quant.json", "{\"dump_stats_path\": \"/m/hqt_g2/inc_output\"}"), OCT_GAUDI3);
     assert_int_equal(profile_of("quant_g2.json", "{\"dump_stats_path\": \"/m/g3/inc_output\"}"), OCT_GAUDI3);
-    assert_int_equal(profile_of("quant_g2.json", "{\"device_for_scales\": \"GAUDI3\"}"), OCT_GAUDI3);
+    assert_int_equal(profile_of("quant_g3.json", "{\"device_for_scales\": \"GAUDI2\"}"), OCT_GAUDI2);
+    assert_int_equal(profile_of("quant_g2.json", "{\"dump_stats_path\": \"/m/g3/o\", \"device_for_scales\": \"GAUDI2\"}"), OCT_GAUDI2);
 }
 
-// The places of a Llama model by their qualified names; -1 for names that are none.
-static int module_named(const char *class_name, const char *name, int *layer) {
-    for (int i = 0; i < oct_module_count(64); i++) {
-        char candidate[128];
-        enum oct_module module = oct_module_at(64, i, layer);
-        if (!strcmp(oct_module_name(module, *layer, candidate, sizeof candidate), name) && !strcmp(oct_module_class(module), class_name))
-            return module;
-    }
-    return -1;
+// A list of names, or a text, of which INC takes every character for a name.
+static json_t *names_of(json_t *lists) {
+    json_t *names = json_object_get(lists, "names");
+    if (!json_is_string(names)) return json_incref(names);
+    json_t *characters = json_array();
+    for (const char *c = json_string_value(names); *c; c++) json_array_append_new(characters, json_stringn(c, 1));
+    return characters;
 }
 
 static void modules_are_selected_as_inc_selects_them(void **state) {
@@ -154,20 +157,18 @@ static void modules_are_selected_as_inc_selects_them(void **state) {
     json_t *root = golden_json("allowblock.json"), *test, *modules = json_object_get(root, "modules");
     size_t c, i, compared = 0;
     json_array_foreach(json_object_get(root, "cases"), c, test) {
-        json_t *names = json_object_get(json_object_get(test, "blocklist"), "names");
-        if (names && !json_is_array(names)) continue; // INC takes the characters of a string as names; here it is an error
-        json_t *config_json =
-            json_pack("{sOsO}", "allowlist", json_object_get(test, "allowlist"), "blocklist", json_object_get(test, "blocklist"));
+        json_t *allow = json_object_get(test, "allowlist"), *block = json_object_get(test, "blocklist");
+        bool dynamic = json_is_true(json_object_get(test, "dynamic_quantization"));
+        json_t *config_json = json_pack("{s{sOso}s{sOso}s:b,s:s}", "allowlist", "types", json_object_get(allow, "types"), "names",
+                                        names_of(allow), "blocklist", "types", json_object_get(block, "types"), "names", names_of(block),
+                                        "dynamic_quantization", dynamic, "scale_method", dynamic ? "MAXABS_PCS_POW2" : "MAXABS_HW");
         char *text = json_dumps(config_json, 0);
         struct oct_quant_config *config = loaded("c.json", text);
         const char *selected = json_string_value(json_object_get(test, "selected"));
         json_t *pair;
         json_array_foreach(modules, i, pair) {
-            int layer;
-            const char *name = json_string_value(json_array_get(pair, 1));
-            int module = module_named(json_string_value(json_array_get(pair, 0)), name, &layer);
-            if (module < 0) continue;
-            if (oct_quant_config_selects(config, (enum oct_module)module, layer) != (selected[i] == '1'))
+            const char *class_name = json_string_value(json_array_get(pair, 0)), *name = json_string_value(json_array_get(pair, 1));
+            if (oct_quant_config_selects_name(config, class_name, name) != (selected[i] == '1'))
                 fail_msg("%s: %s: %c expected", json_string_value(json_object_get(test, "name")), name, selected[i]);
             compared++;
         }
@@ -176,7 +177,31 @@ static void modules_are_selected_as_inc_selects_them(void **state) {
         free(text);
     }
     print_message("# %zu decisions\n", compared);
-    assert_true(compared > 1000);
+    assert_int_equal(compared, 4472);
+    json_decref(root);
+}
+
+// Every module of the model has the class and the name that vLLM on a Gaudi gives it, and the order of INC's module list.
+static void the_modules_are_those_of_a_gaudi(void **state) {
+    (void)state;
+    json_t *names = golden_json("hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1_mod_list.json");
+    json_t *root = golden_json("allowblock.json"), *pair;
+    assert_int_equal(json_array_size(names), oct_module_count(2));
+    for (int i = 0; i < oct_module_count(2); i++) {
+        int layer;
+        char name[128];
+        enum oct_module module = oct_module_at(2, i, &layer);
+        assert_string_equal(oct_module_name(module, layer, name, sizeof name), json_string_value(json_array_get(names, (size_t)i)));
+        size_t k;
+        bool found = false;
+        json_array_foreach(json_object_get(root, "modules"), k, pair) {
+            if (strcmp(json_string_value(json_array_get(pair, 1)), name) != 0) continue;
+            assert_string_equal(json_string_value(json_array_get(pair, 0)), oct_module_class(module));
+            found = true;
+        }
+        assert_true(found);
+    }
+    json_decref(names);
     json_decref(root);
 }
 
@@ -205,8 +230,7 @@ static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
     char output[128], expected[512], *measure, *quant;
     oct_error err;
     snprintf(output, sizeof output, "%s/out", folder);
-    assert_int_equal(oct_quant_config_write_pair(output, "smollm2", OCT_GAUDI2, (const char *[]){"lm_head", NULL}, &measure, &quant, &err),
-                     OCT_OK);
+    assert_int_equal(oct_quant_config_write_pair(output, "smollm2", OCT_GAUDI2, "maxabs_hw", &measure, &quant, &err), OCT_OK);
     snprintf(expected, sizeof expected, "%s/smollm2/maxabs_measure_g2.json", output);
     assert_string_equal(measure, expected);
     snprintf(expected, sizeof expected, "%s/smollm2/maxabs_quant_g2.json", output);
@@ -216,7 +240,7 @@ static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
     snprintf(expected, sizeof expected,
              "{\n    \"mode\": \"QUANTIZE\",\n    \"observer\": \"maxabs\",\n    \"scale_method\": \"maxabs_hw\",\n"
              "    \"allowlist\": {\n        \"types\": [],\n        \"names\": []\n    },\n"
-             "    \"blocklist\": {\n        \"types\": [],\n        \"names\": [\n            \"lm_head\"\n        ]\n    },\n"
+             "    \"blocklist\": {\n        \"types\": [],\n        \"names\": []\n    },\n"
              "    \"dump_stats_path\": \"%s/smollm2/g2/inc_output\"\n}",
              output);
     assert_string_equal(text, expected);
@@ -226,11 +250,46 @@ static void the_pair_has_the_layout_of_the_calibration_scripts(void **state) {
     assert_int_equal(config->mode, OCT_QUANT_MEASURE);
     assert_int_equal(config->profile, OCT_GAUDI2);
     assert_int_equal(config->calibration_sample_interval, 1);
-    assert_false(oct_quant_config_selects(config, OCT_LM_HEAD, 0));
-    assert_true(oct_quant_config_selects(config, OCT_SOFTMAX, 0));
+    assert_true(oct_quant_config_selects(config, OCT_LM_HEAD, 0));
     oct_quant_config_free(config);
     free(measure);
     free(quant);
+}
+
+static void families_of_models_get_the_scripts_blocklists(void **state) {
+    (void)state;
+    static const struct {
+        const char *model, *scale_format;
+        bool lm_head, attention;
+    } families[] = {
+        {"mixtral-8x7b-instruct", "\"scale_format\": \"CONST\"", false, false},
+        {"deepseek-v2-lite", "\"scale_format\": \"scalar\"", false, true},
+        {"granite-4.0-tiny", NULL, true, false},
+        {"granite-3.3-2b", NULL, true, true},
+        {"my-mixtral", NULL, true, true},
+    };
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        char *paths[2];
+        oct_error err;
+        size_t length;
+        assert_int_equal(oct_quant_config_write_pair(folder, families[i].model, OCT_GAUDI3, "maxabs_pow2", &paths[0], &paths[1], &err),
+                         OCT_OK);
+        for (int j = 0; j < 2; j++) {
+            struct oct_quant_config *config;
+            assert_int_equal(oct_quant_config_load(paths[j], &config, &err), OCT_OK);
+            assert_int_equal(oct_quant_config_selects(config, OCT_LM_HEAD, 0), families[i].lm_head);
+            assert_int_equal(oct_quant_config_selects(config, OCT_QKV_PROJ, 0), families[i].attention);
+            assert_true(oct_quant_config_selects(config, OCT_DOWN_PROJ, 0));
+            oct_quant_config_free(config);
+        }
+        char *text = golden_text(paths[1], &length);
+        assert_non_null(strstr(text, "\"scale_method\": \"maxabs_pow2\""));
+        const char *format = families[i].scale_format;
+        assert_true(format ? strstr(text, format) != NULL : !strstr(text, "scale_format"));
+        free(text);
+        free(paths[0]);
+        free(paths[1]);
+    }
 }
 
 int main(void) {
@@ -238,13 +297,15 @@ int main(void) {
         cmocka_unit_test(missing_keys_have_incs_defaults),
         cmocka_unit_test(values_are_coerced_as_inc_does),
         cmocka_unit_test(wrong_values_fail_in_incs_words),
-        cmocka_unit_test(what_is_not_implemented_is_refused),
+        cmocka_unit_test(what_a_run_cannot_do_is_refused),
         cmocka_unit_test(a_missing_file_is_not_found),
         cmocka_unit_test(the_profile_follows_from_the_key_then_from_the_names),
         cmocka_unit_test(modules_are_selected_as_inc_selects_them),
+        cmocka_unit_test(the_modules_are_those_of_a_gaudi),
         cmocka_unit_test(a_costly_pattern_ends),
         cmocka_unit_test(file_names_carry_rank_and_method),
         cmocka_unit_test(the_pair_has_the_layout_of_the_calibration_scripts),
+        cmocka_unit_test(families_of_models_get_the_scripts_blocklists),
     };
     return cmocka_run_group_tests_name("quant_config", tests, make_folder, drop_folder);
 }

@@ -1,4 +1,5 @@
-// What INC says to 217 configurations on a Gaudi 3, and where Octavo deliberately says something else.
+// What INC says to 217 configurations on a Gaudi 2, a Gaudi 3 and a host (and 13 more with RUNTIME_SCALE_PATCHING), and where Octavo
+// deliberately says something else.
 #include "quant/quant_config.h"
 #include "quant_golden.h"
 
@@ -14,31 +15,10 @@ static const struct {
     oct_status status;
     const char *why;
 } differences[] = {
-    {"mode_SHAPE", OCT_UNSUPPORTED, "not implemented"},
-    {"mode_LOAD", OCT_UNSUPPORTED, "not implemented"},
-    {"observer_maxabs_measure", OCT_OK, "the one observer"},
-    {"observer_*", OCT_UNSUPPORTED, "not implemented; INC does not check the name"},
-    {"fp8_config_e5m2", OCT_UNSUPPORTED, "not implemented"},
-    {"hp_dtype_fp16", OCT_UNSUPPORTED, "not implemented"},
-    {"hp_dtype_FP32", OCT_UNSUPPORTED, "not implemented"},
-    {"use_qdq_tr*", OCT_UNSUPPORTED, "not implemented"},
-    {"use_qdq_Tr*", OCT_UNSUPPORTED, "not implemented"},
-    {"fake_quant_*", OCT_UNSUPPORTED, "not implemented"},
-    {"allreduce_quant", OCT_UNSUPPORTED, "not implemented; fails in INC later"},
-    {"dyn_pcs_*", OCT_UNSUPPORTED, "not implemented"},
-    {"dyn_empty_dump", OCT_UNSUPPORTED, "not implemented"},
-    {"dyn_pow2_*", OCT_UNSUPPORTED, "not implemented"},
-    {"dyn_arbitrary", OCT_UNSUPPORTED, "not implemented"},
-    {"dyn_load_ok", OCT_UNSUPPORTED, "not implemented"},
-    {"full_vllm_dynamic", OCT_UNSUPPORTED, "not implemented"},
-    {"smd_opt_params_given", OCT_UNSUPPORTED, "not implemented"},
-    {"device_for_scales_GAUDI2_MAXABS_POW2", OCT_OK, "there is no card whose scales would be replaced"},
-    {"device_for_scales_GAUDI2_UNIT_SCALE", OCT_OK, "there is no card"},
-    {"device_for_scales_gaudi2_MAXABS_POW2", OCT_OK, "there is no card"},
-    {"device_for_scales_gaudi2_UNIT_SCALE", OCT_OK, "there is no card"},
-    {"empty_object", OCT_OK, "a prefix without a folder means the current folder"},
-    {"dump_no_directory_*", OCT_OK, "a prefix without a folder means the current folder"},
-    {"dump_dir_nonwritable", OCT_OK, "checked when measuring begins (oct_measurement_prepare)"},
+    {"mode_AUTO", OCT_OK, "INC takes it one step earlier (FP8Config) and puts MEASURE or QUANTIZE in its place, as Octavo does"},
+    {"empty_object", OCT_OK, "a prefix without a folder means the current folder; INC: makedirs('') fails"},
+    {"dump_no_directory_*", OCT_OK, "a prefix without a folder means the current folder; INC: makedirs('') fails"},
+    {"dump_dir_nonwritable", OCT_OK, "told when measuring begins, in the same words: test_measurement"},
     {"blocklist_as_list", OCT_INVALID_ARGUMENT, "INC fails on it later"},
     {"blocklist_names_string", OCT_INVALID_ARGUMENT, "INC takes every character for a name"},
     {"blocklist_bad_regex", OCT_INVALID_ARGUMENT, "INC fails on it later"},
@@ -46,13 +26,13 @@ static const struct {
     {"unknown_dict_key", OCT_INVALID_ARGUMENT, "INC: KeyError"},
     {"dump_number", OCT_INVALID_ARGUMENT, "INC: TypeError"},
     {"device_type_override", OCT_INVALID_ARGUMENT, "INC: AttributeError"},
-    {"smd_granularity_number", OCT_INVALID_ARGUMENT, "INC: in other words"},
+    {"smd_granularity_number", OCT_INVALID_ARGUMENT, "INC: in other words, as a pair of rules that it does not know"},
     {"smd_default_string", OCT_INVALID_ARGUMENT, "INC: AttributeError"},
     {"json_array", OCT_INVALID_ARGUMENT, "INC: TypeError"},
     {"json_string", OCT_INVALID_ARGUMENT, "INC: TypeError"},
     {"json_null", OCT_INVALID_ARGUMENT, "INC: TypeError"},
     {"json_duplicate_keys", OCT_OK, "the last one wins"},
-    {"json_*", OCT_CORRUPT, "INC: JSONDecodeError, or NaN, which JSON has not"},
+    {"json_*", OCT_CORRUPT, "Python's JSON parser has other words; NaN, which it takes, is not JSON"},
     {"file_missing", OCT_CORRUPT, "an empty file here; INC: FileNotFoundError"},
 };
 
@@ -109,8 +89,27 @@ static bool same_list(char *const *list, json_t *expected) {
     return n == json_array_size(expected);
 }
 
+static bool same_choice(const struct oct_quant_config *config, json_t *result, enum oct_quant_key key) {
+    json_t *expected = json_object_get(result, oct_quant_keys[key].name);
+    struct oct_buffer value = {0};
+    oct_quant_config_value(config, key, &value);
+    const char *text = json_string_value(expected), *dot = text ? strrchr(text, '.') : NULL; // ScaleFormat.CONST
+    bool same = json_is_boolean(expected) ? !strcasecmp(value.data, json_is_true(expected) ? "true" : "false")
+                                          : text && !strcmp(value.data, dot ? dot + 1 : text);
+    oct_buffer_free(&value);
+    return same;
+}
+
 // The first field in which the configuration differs from INC's result; NULL when none.
-static const char *differing_field(const struct oct_quant_config *config, json_t *result, const char *folder) {
+static const char *differing_field(const struct oct_quant_config *config, json_t *result, const char *device, const char *folder) {
+    static const enum oct_quant_key choices[] = {
+        OCT_KEY_USE_QDQ,        OCT_KEY_FAKE_QUANT, OCT_KEY_SCALE_FORMAT,    OCT_KEY_DYNAMIC_QUANTIZATION,
+        OCT_KEY_MEASURE_ON_HPU, OCT_KEY_ALLREDUCE,  OCT_KEY_MEASURE_EXCLUDE, OCT_KEY_OBSERVER};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+        if (!same_choice(config, result, choices[i])) return oct_quant_keys[choices[i]].name;
+    if (strcmp(text_of(result, "fp8_config"), config->e5m2 ? "torch.float8_e5m2" : "torch.float8_e4m3fn") != 0) return "fp8_config";
+    static const char *const precisions[] = {"torch.bfloat16", "torch.float16", "torch.float32"};
+    if (strcmp(text_of(result, "hp_dtype"), precisions[config->precision]) != 0) return "hp_dtype";
     static const char *const modes[] = {"QuantMode.NONE", "QuantMode.QUANTIZE", "QuantMode.MEASURE", "QuantMode.SHAPE", "QuantMode.LOAD"};
     static const char *const sections[] = {"nodes", "layers", "layer_types"};
     const char *exclude = text_of(result, "measure_exclude");
@@ -125,8 +124,10 @@ static const char *differing_field(const struct oct_quant_config *config, json_t
     json_t *interval = json_object_get(result, "calibration_sample_interval"); // INC converts it later; only positive numbers count
     int steps = json_is_string(interval) ? atoi(json_string_value(interval)) : (int)json_number_value(interval);
     if ((steps > 0 ? steps : 0) != config->calibration_sample_interval) return "calibration_sample_interval";
-    if ((config->profile == OCT_GAUDI2) != !strcmp(text_of(result, "device_for_scales"), "INCAcceleratorType.GAUDI2"))
-        return "device_for_scales";
+    const char *profile = text_of(result, "device_for_scales"); // INC's host has none
+    bool gaudi2 =
+        !strcmp(profile, "INCAcceleratorType.GAUDI2") || (!strcmp(profile, "INCAcceleratorType.<CARD>") && !strcmp(device, "gaudi2"));
+    if ((config->profile == OCT_GAUDI2) != gaudi2) return "device_for_scales";
     if (!same_method(&config->scales.preset, json_object_get(methods, "default"))) return "scale_method";
     for (int i = 0; i < config->scales.num_overrides; i++) {
         const struct oct_scale_override *override = &config->scales.overrides[i];
@@ -151,42 +152,55 @@ static const char *differing_field(const struct oct_quant_config *config, json_t
     return NULL;
 }
 
+struct counts {
+    int accepted, refused, different, wrong;
+};
+
+// One configuration as INC sees it on one device: the names of a card's files, or INC's CPU backend.
+static void check_case(json_t *test, const char *device, const char *folder, struct counts *counts) {
+    const char *name = text_of(test, "name");
+    char path[128];
+    bool host = !strcmp(device, "cpu");
+    snprintf(path, sizeof path, "%s/config%s.json", folder, host ? "" : !strcmp(device, "gaudi2") ? "_g2" : "_g3");
+    host ? setenv("INC_TARGET_DEVICE", "cpu", 1) : unsetenv("INC_TARGET_DEVICE");
+    struct oct_quant_config *config = NULL;
+    oct_error err = {0};
+    char *text = in_folder(text_of(test, "config"), folder), *message = in_folder(text_of(test, "message"), folder);
+    assert_int_equal(oct_file_write(path, text, strlen(text), &err), OCT_OK);
+    oct_status status = oct_quant_config_load(path, &config, &err);
+    const oct_status *different = difference_of(name);
+    if (different) {
+        counts->different++;
+        if (status != *different) counts->wrong++, print_error("%s, %s: %s: %s\n", name, device, oct_status_name(status), err.message);
+    } else if (json_is_true(json_object_get(test, "ok"))) {
+        counts->accepted++;
+        const char *field = status == OCT_OK ? differing_field(config, json_object_get(test, "result"), device, folder) : err.message;
+        if (field) counts->wrong++, print_error("%s, %s: %s\n", name, device, field);
+    } else {
+        counts->refused++;
+        if (status != OCT_INVALID_ARGUMENT || strcmp(err.message, message) != 0)
+            counts->wrong++,
+                print_error("%s, %s: \"%s\" expected, \"%s\" found\n", name, device, message, status == OCT_OK ? "" : err.message);
+    }
+    oct_quant_config_free(config);
+    free(text);
+    free(message);
+}
+
 static void what_inc_accepts_and_refuses(void **state) {
     (void)state;
     const char *folder = new_folder();
-    char path[128];
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    json_t *cases = golden_json("validation.json"), *test;
-    size_t i;
-    int wrong = 0, counts[3] = {0}; // accepted, refused in INC's words, different
-    json_array_foreach(cases, i, test) {
-        const char *name = text_of(test, "name");
-        struct oct_quant_config *config = NULL;
-        oct_error err = {0};
-        char *text = in_folder(text_of(test, "config"), folder), *message = in_folder(text_of(test, "message"), folder);
-        assert_int_equal(oct_file_write(path, text, strlen(text), &err), OCT_OK);
-        oct_status status = oct_quant_config_load(path, &config, &err);
-        const oct_status *different = difference_of(name);
-        if (different) {
-            counts[2]++;
-            if (status != *different) wrong++, print_error("%s: %s: %s\n", name, oct_status_name(status), err.message);
-        } else if (json_is_true(json_object_get(test, "ok"))) {
-            counts[0]++;
-            const char *field = status == OCT_OK ? differing_field(config, json_object_get(test, "result"), folder) : err.message;
-            if (field) wrong++, print_error("%s: %s\n", name, field);
-        } else {
-            counts[1]++;
-            if (status != OCT_INVALID_ARGUMENT || strcmp(err.message, message) != 0)
-                wrong++, print_error("%s: \"%s\" expected, \"%s\" found\n", name, message, status == OCT_OK ? "" : err.message);
-        }
-        oct_quant_config_free(config);
-        free(text);
-        free(message);
-    }
-    print_message("# %d accepted, %d refused in INC's words, %d different\n", counts[0], counts[1], counts[2]);
+    json_t *cases = golden_json("validation.json"), *test, *device;
+    size_t i, k;
+    struct counts counts = {0};
+    json_array_foreach(cases, i, test) json_array_foreach(json_object_get(test, "devices"), k, device)
+        check_case(test, json_string_value(device), folder, &counts);
+    print_message("# %d accepted, %d refused in INC's words, %d different\n", counts.accepted, counts.refused, counts.different);
     json_decref(cases);
     remove_folder(folder);
-    assert_int_equal(wrong, 0);
+    unsetenv("INC_TARGET_DEVICE");
+    assert_int_equal(counts.wrong, 0);
+    assert_int_equal(counts.accepted + counts.refused + counts.different, 664);
 }
 
 int main(void) {

@@ -25,31 +25,65 @@ static struct oct_scale_rule rule_of(const struct oct_scale_method *method, bool
     return rule;
 }
 
-static void every_activation_scale_equals_the_cards(void **state) {
+static bool same_number(float a, float b) {
+    return a == b || (a != a && b != b); // NaN is NaN
+}
+
+// Both arithmetics: the cards' and, under "host", INC's on a CPU.
+static void every_activation_scale_is_incs_and_the_cards(void **state) {
     (void)state;
     json_t *root = golden_json("act_scales.json");
     const char *amax = json_string_value(json_object_get(root, "amax"));
     size_t n = strlen(amax) / 8, compared = 0;
     assert_int_equal(n, 616);
-    for (int profile = 0; profile < 2; profile++) {
-        const char *name;
-        json_t *expected;
-        json_object_foreach(json_object_get(json_object_get(root, "scales"), devices[profile]), name, expected) {
-            const struct oct_scale_method *method = oct_scale_method_find(name);
-            assert_non_null(method);
-            struct oct_scale_rule rule = rule_of(method, false, profile);
-            for (size_t i = 0; i < n; i++) {
-                float scale = oct_scale(&rule, f32_of(hex_at(amax, i, 8)));
-                unsigned bits = hex_at(json_string_value(expected), i, 4);
-                if (scale != scale && oct_bf16_to_f32((uint16_t)bits) != oct_bf16_to_f32((uint16_t)bits)) continue; // NaN is NaN
-                if (oct_bf16_from_f32(scale) != bits || oct_bf16_to_f32((uint16_t)bits) != scale)
-                    fail_msg("%s %s: amax %.9g: %.9g expected, %.9g found", devices[profile], name, (double)f32_of(hex_at(amax, i, 8)),
-                             (double)oct_bf16_to_f32((uint16_t)bits), (double)scale);
-                compared++;
+    for (int host = 0; host < 2; host++)
+        for (int profile = 0; profile < 2; profile++) {
+            const char *name;
+            json_t *expected;
+            json_object_foreach(json_object_get(json_object_get(root, host ? "host" : "scales"), devices[profile]), name, expected) {
+                const struct oct_scale_method *method = oct_scale_method_find(name);
+                assert_non_null(method);
+                struct oct_scale_rule rule = rule_of(method, false, profile);
+                rule.host = host;
+                for (size_t i = 0; i < n; i++, compared++) {
+                    float scale = oct_scale(&rule, f32_of(hex_at(amax, i, 8)));
+                    float wanted = oct_bf16_to_f32((uint16_t)hex_at(json_string_value(expected), i, 4));
+                    if (!same_number(scale, wanted))
+                        fail_msg("%s %s: amax %.9g: %.9g expected, %.9g found", devices[profile], name, (double)f32_of(hex_at(amax, i, 8)),
+                                 (double)wanted, (double)scale);
+                }
             }
+        }
+    print_message("# %zu scales\n", compared);
+    assert_int_equal(compared, 27104);
+    json_decref(root);
+}
+
+static void scales_for_e5m2_and_in_other_precisions_are_incs(void **state) {
+    (void)state;
+    json_t *root = golden_json("extra_scales.json"), *test, *number;
+    static const char *const precisions[] = {"BF16", "FP16", "FP32"};
+    size_t t, i, compared = 0;
+    json_array_foreach(json_object_get(root, "scales"), t, test) {
+        const char *device = json_string_value(json_object_get(test, "device_for_scales"));
+        const char *dtype = json_string_value(json_object_get(test, "hp_dtype"));
+        const char *method = json_string_value(json_object_get(test, "method"));
+        struct oct_scale_rule rule = rule_of(oct_scale_method_find(method), false, !strcmp(device, "GAUDI3"));
+        rule.host = true;
+        rule.e5m2 = !strcmp(json_string_value(json_object_get(test, "fp8_config")), "E5M2");
+        while (strcmp(dtype, precisions[rule.precision]) != 0) rule.precision++;
+        json_array_foreach(json_object_get(test, "scales_dec"), i, number) {
+            double amax = json_number_value(json_array_get(json_object_get(root, "amax"), i));
+            float wanted = json_is_string(number) ? strtof(json_string_value(number), NULL) : (float)json_number_value(number);
+            float found = oct_scale(&rule, (float)amax);
+            if (!same_number(found, wanted))
+                fail_msg("%s %s %s%s: amax %g: %.9g expected, %.9g found", device, method, dtype, rule.e5m2 ? " E5M2" : "", amax,
+                         (double)wanted, (double)found);
+            compared++;
         }
     }
     print_message("# %zu scales\n", compared);
+    assert_int_equal(compared, 48 * 16);
     json_decref(root);
 }
 
@@ -65,32 +99,36 @@ static float tensor_amax(const char *hex, size_t rows, size_t cols) {
     return max;
 }
 
-static void every_weight_scale_equals_the_cards(void **state) {
+// With the tensors of test_weight_search, which are found by search, 352.
+static void every_weight_scale_is_incs_and_the_cards(void **state) {
     (void)state;
     json_t *root = golden_json("weights.json");
-    size_t compared = 0;
-    for (int profile = 0; profile < 2; profile++)
-        for (int m = 0; m < OCT_NUM_SCALE_METHODS; m++) {
-            struct oct_scale_rule rule = rule_of(&oct_scale_methods[m], true, profile);
-            json_t *scales = json_object_get(json_object_get(json_object_get(root, "scales"), devices[profile]), oct_scale_methods[m].name);
-            const char *name;
-            json_t *expected;
-            json_object_foreach(scales, name, expected) {
-                if (!json_is_string(expected)) continue; // found by search
-                json_t *weight = json_object_get(json_object_get(root, "weights"), name);
-                const char *hex = json_string_value(json_object_get(weight, "bf16"));
-                size_t rows = (size_t)json_integer_value(json_array_get(json_object_get(weight, "shape"), 0));
-                size_t cols = strlen(hex) / 4 / rows, n = strlen(json_string_value(expected)) / 4;
-                assert_int_equal(n, rule.per_channel ? rows : 1);
-                for (size_t i = 0; i < n; i++, compared++) {
-                    float scale = oct_scale(&rule, rule.per_channel ? row_amax(hex, cols, i) : tensor_amax(hex, rows, cols));
-                    assert_int_equal(oct_bf16_from_f32(scale), hex_at(json_string_value(expected), i, 4));
-                    assert_true(oct_bf16_round(scale) == scale);
+    size_t tensors = 0;
+    for (int host = 0; host < 2; host++)
+        for (int profile = 0; profile < 2; profile++)
+            for (int m = 0; m < OCT_NUM_SCALE_METHODS; m++) {
+                struct oct_scale_rule rule = rule_of(&oct_scale_methods[m], true, profile);
+                rule.host = host;
+                json_t *scales = json_object_get(json_object_get(root, host ? "host" : "scales"), devices[profile]);
+                const char *name;
+                json_t *expected;
+                json_object_foreach(json_object_get(scales, oct_scale_methods[m].name), name, expected) {
+                    if (!json_is_string(expected)) continue; // found by search
+                    json_t *weight = json_object_get(json_object_get(root, "weights"), name);
+                    const char *hex = json_string_value(json_object_get(weight, "bf16"));
+                    size_t rows = (size_t)json_integer_value(json_array_get(json_object_get(weight, "shape"), 0));
+                    size_t cols = strlen(hex) / 4 / rows, n = strlen(json_string_value(expected)) / 4;
+                    assert_int_equal(n, rule.per_channel ? rows : 1);
+                    for (size_t i = 0; i < n; i++) {
+                        float scale = oct_scale(&rule, rule.per_channel ? row_amax(hex, cols, i) : tensor_amax(hex, rows, cols));
+                        assert_int_equal(oct_bf16_from_f32(scale), hex_at(json_string_value(expected), i, 4));
+                        assert_true(oct_bf16_round(scale) == scale);
+                    }
+                    tensors++;
                 }
             }
-        }
-    print_message("# %zu scales\n", compared);
-    assert_true(compared > 300);
+    print_message("# %zu tensors\n", tensors);
+    assert_int_equal(tensors, 288);
     json_decref(root);
 }
 
@@ -154,6 +192,23 @@ static void scales_made_at_run_time_are_incs(void **state) {
     json_decref(root);
 }
 
+static void a_row_of_activations_gets_a_scale_with_a_backoff_of_a_half(void **state) {
+    (void)state;
+    struct oct_scale_rule rule = rule_of(oct_scale_method_find("MAXABS_POW2"), false, OCT_GAUDI3); // 0.25 when measured
+    float scale, inv_scale;
+    oct_scale_row(&rule, 224, &scale, &inv_scale);
+    assert_true(scale == 1 && inv_scale == 1);
+    oct_scale_row(&rule, 230, &scale, &inv_scale);
+    assert_true(scale == 2 && inv_scale == 0.5f);
+    oct_scale_row(&rule, 0, &scale, &inv_scale); // nothing but zeros
+    assert_true(scale == 1);
+    rule = rule_of(oct_scale_method_find("MAXABS_PCS_POW2"), false, OCT_GAUDI3);
+    oct_scale_row(&rule, 0, &scale, &inv_scale);
+    assert_true(scale == 0x1p-126f && inv_scale == 0x1p126f); // INC's floor
+    oct_scale_row(&rule, NAN, &scale, &inv_scale);
+    assert_true(isnan(scale));
+}
+
 static void an_inverse_scale_is_rounded_to_bf16(void **state) {
     (void)state;
     assert_true(oct_inv_scale(0.25f) == 4);
@@ -174,9 +229,11 @@ static void profiles_have_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_activation_scale_equals_the_cards),
-        cmocka_unit_test(every_weight_scale_equals_the_cards),
+        cmocka_unit_test(every_activation_scale_is_incs_and_the_cards),
+        cmocka_unit_test(scales_for_e5m2_and_in_other_precisions_are_incs),
+        cmocka_unit_test(every_weight_scale_is_incs_and_the_cards),
         cmocka_unit_test(every_weight_byte_equals_inc),
+        cmocka_unit_test(a_row_of_activations_gets_a_scale_with_a_backoff_of_a_half),
         cmocka_unit_test(an_inverse_scale_is_rounded_to_bf16),
         cmocka_unit_test(scales_made_at_run_time_are_incs),
         cmocka_unit_test(profiles_have_names),

@@ -41,7 +41,7 @@ static void search_in_parts(const struct oct_scale_rule *rule, const struct matr
 static void searched_scales_are_incs(void **state) {
     (void)state;
     json_t *root = golden_json("weights.json");
-    size_t compared = 0;
+    size_t compared = 0, tensors = 0;
     for (int profile = 0; profile < 2; profile++)
         for (int m = 0; m < OCT_NUM_SCALE_METHODS; m++) {
             struct oct_scale_rule rule = oct_scale_methods[m].weight;
@@ -62,10 +62,26 @@ static void searched_scales_are_incs(void **state) {
                         fail_msg("%s %s %s[%zu]: %g expected, %g found", devices[profile], oct_scale_methods[m].name, name, i,
                                  json_number_value(json_array_get(expected, i)), (double)found[i]);
                 free(matrix.values);
+                tensors++;
             }
         }
-    print_message("# %zu scales\n", compared);
+    print_message("# %zu scales of %zu tensors\n", compared, tensors);
+    assert_int_equal(tensors, 64); // with those of test_scale_method 352
     json_decref(root);
+}
+
+static void candidates_of_ones_own_are_tried_in_their_order(void **state) {
+    (void)state;
+    struct oct_scale_rule rule = oct_scale_method_find("MAXABS_POW2_OPT_WEIGHT")->weight;
+    rule.candidates = (const float[]){0.5f, 1, 2};
+    rule.num_candidates = 3;
+    struct matrix matrix = {.rows = 3, .cols = 1, .values = (float[]){1, 2, 4}}; // all candidates are exact: the last one wins
+    float found;
+    search_in_parts(&rule, &matrix, &found);
+    assert_true(found == 2);
+    rule.num_candidates = 1;
+    search_in_parts(&rule, &matrix, &found);
+    assert_true(found == 0.5f);
 }
 
 static void a_plan_searches_only_what_it_does_not_know(void **state) {
@@ -100,6 +116,7 @@ static void a_row_of_zeros_gets_a_scale_that_can_be_used(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searched_scales_are_incs),
+        cmocka_unit_test(candidates_of_ones_own_are_tried_in_their_order),
         cmocka_unit_test(a_plan_searches_only_what_it_does_not_know),
         cmocka_unit_test(a_row_of_zeros_gets_a_scale_that_can_be_used),
     };

@@ -4,6 +4,7 @@
 #include "device/cpu/cpu.h"
 #include "device/cpu/kv.h"
 #include "numeric/bf16.h"
+#include "numeric/fp8.h"
 
 #include <math.h>
 #include <string.h>
@@ -51,9 +52,11 @@ static tile_function *tile_for(const struct oct_kernels *kernels, enum oct_dtype
 }
 
 // Rounds what enters a product as planned and packs it. Float32 blocks take x as it is.
-static void pack(const struct oct_kernels *kernels, enum oct_dtype dtype, const struct oct_rounding *rounding, float full_scale,
-                 const float *x, size_t stride, int rows, int k, int k_padded, void *packed) {
-    if (!rounding->fp8) {
+static void pack(const struct oct_kernels *kernels, enum oct_dtype dtype, const struct oct_rounding *rounding, float full_scale, float *x,
+                 size_t stride, int rows, int k, int k_padded, void *packed) {
+    bool e5m2 = rounding->fp8 && full_scale > OCT_E4M3_MAX; // every E5M2 value is a bf16 value
+    for (int row = 0; e5m2 && row < rows; row++) kernels->quantize(x + (size_t)row * stride, k, rounding->inv_scale, full_scale);
+    if (!rounding->fp8 || e5m2) {
         (dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, stride, rows, k, k_padded, packed);
         return;
     }

@@ -35,8 +35,8 @@ struct oct_kernels {
     void (*finish)(const float *c, int rows, int n, const float *scales, const float *bias, float *y, size_t ldy, bool add);
 
     // Vectors of n float32.
-    void (*quantize)(float *x, int n, float inv_scale, float full_scale);                   // x = value of sat_rne_e4m3(x * inv_scale)
-    void (*encode)(const float *x, int n, float inv_scale, float full_scale, uint8_t *out); // the byte itself
+    void (*quantize)(float *x, int n, float inv_scale, float full_scale); // x = value of sat_rne(x * inv_scale): E5M2 beyond 448, else E4M3
+    void (*encode)(const float *x, int n, float inv_scale, float full_scale, uint8_t *out); // the byte itself, E4M3
     void (*round_bf16)(const float *x, int n, uint16_t *out);
     void (*scale)(const float *x, int n, float factor, float *y); // y = x * factor
     void (*rms_norm)(const float *x, const float *weight, int n, float epsilon, float *y);

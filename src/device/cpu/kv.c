@@ -27,7 +27,12 @@ static void round_for_store(const struct oct_kernels *kernels, const struct oct_
     if (dtype == OCT_F32) {
         memcpy(out, x, (size_t)n * sizeof(float));
     } else if (dtype == OCT_BF16) {
-        kernels->round_bf16(x, n, out);
+        memcpy(work, x, (size_t)n * sizeof(float));
+        if (cache->fp8) kernels->quantize(work, n, cache->inv_scale, full_scale); // to E5M2, which bf16 holds
+        if (cache->fp8 && matmul->fp8 && cache->scale != matmul->scale)
+            for (int i = 0; i < n; i++) work[i] = oct_bf16_round(work[i] * cache->scale);
+        if (matmul->fp8 && !(cache->fp8 && cache->scale == matmul->scale)) kernels->quantize(work, n, matmul->inv_scale, full_scale);
+        kernels->round_bf16(work, n, out);
     } else if (cache->fp8 && matmul->fp8 && cache->scale != matmul->scale) {
         memcpy(work, x, (size_t)n * sizeof(float));
         kernels->quantize(work, n, cache->inv_scale, full_scale);

@@ -19,11 +19,12 @@ static const void *panel_at(const struct oct_linear *linear, int panel) {
 
 oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int out_features, int in_features, bool bias,
                             struct oct_linear *out, oct_error *err) {
-    OCT_CHECK(dtype == OCT_F32 || dtype == OCT_BF16 || dtype == OCT_E4M3);
-    *out = (struct oct_linear){.dtype = dtype, .in_features = in_features, .out_features = out_features};
+    OCT_CHECK(dtype == OCT_F32 || dtype == OCT_BF16 || dtype == OCT_E4M3 || dtype == OCT_E5M2);
+    bool fp8 = dtype == OCT_E4M3 || dtype == OCT_E5M2;
+    *out = (struct oct_linear){.dtype = dtype == OCT_E5M2 ? OCT_BF16 : dtype, .in_features = in_features, .out_features = out_features};
     out->weight_bytes = (size_t)oct_panels(out_features) * panel_bytes(out);
     OCT_TRY(oct_device_alloc(device, out->weight_bytes, "a weight matrix", &out->weight, err));
-    if (dtype == OCT_E4M3) out->scales = oct_alloc((size_t)out_features, sizeof(float), "weight scales");
+    if (fp8) out->scales = oct_alloc((size_t)out_features, sizeof(float), "weight scales");
     if (bias) out->bias = oct_alloc((size_t)out_features, sizeof(float), "a bias");
     return OCT_OK;
 }
@@ -42,6 +43,7 @@ void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int f
     enum { AT_ONCE = 512 };
     uint8_t codes[AT_ONCE];
     uint16_t halves[AT_ONCE];
+    float values[AT_ONCE];
     const struct oct_kernels *kernels = device->kernels;
     for (int i = 0; i < rows; i++, weights += linear->in_features) {
         int row = first_row + i, channel = row % OCT_PANEL;
@@ -54,7 +56,9 @@ void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int f
                 for (int k = 0; k < n; k++) ((uint8_t *)panel)[oct_panel_element(OCT_E4M3, first + k, channel)] = codes[k];
                 break;
             case OCT_BF16:
-                kernels->round_bf16(weights + first, n, halves);
+                memcpy(values, weights + first, (size_t)n * sizeof *values);
+                if (linear->scales) kernels->quantize(values, n, inv_scales[i], linear->full_scale);
+                kernels->round_bf16(values, n, halves);
                 for (int k = 0; k < n; k++) ((uint16_t *)panel)[oct_panel_element(OCT_BF16, first + k, channel)] = halves[k];
                 break;
             default:
@@ -118,8 +122,18 @@ static void row_inv_scales(const struct product *product, int first_row, int row
     }
 }
 
+// E5M2, as the bf16 numbers that it is a part of.
+static void pack_e5m2(const struct product *product, int worker, const float *x, int rows, const float *inv_scales, void *packed) {
+    const struct oct_linear *linear = product->linear;
+    const struct oct_kernels *kernels = product->device->kernels;
+    size_t k = (size_t)linear->in_features;
+    float *rounded = oct_scratch_reserve(&product->device->workers[worker], (size_t)rows * k * sizeof(float));
+    memcpy(rounded, x, (size_t)rows * k * sizeof(float));
+    for (int row = 0; row < rows; row++) kernels->quantize(rounded + (size_t)row * k, (int)k, inv_scales[row], linear->full_scale);
+    kernels->pack_bf16(rounded, k, rows, (int)k, product->k_padded, packed);
+}
+
 static void pack_tiles(void *context, int worker, int begin, int end) {
-    (void)worker;
     const struct product *product = context;
     const struct oct_linear *linear = product->linear;
     const struct oct_kernels *kernels = product->device->kernels;
@@ -128,10 +142,13 @@ static void pack_tiles(void *context, int worker, int begin, int end) {
         int rows = rows_of_tile(product, tile), first_row = tile * product->tile_rows;
         const float *x = product->x + (size_t)first_row * k;
         void *packed = packed_tile(product, tile);
-        if (linear->dtype == OCT_E4M3 && (linear->input_scale != 0 || linear->row_scale)) {
+        if (linear->scales && (linear->input_scale != 0 || linear->row_scale)) {
             float inv_scales[OCT_MAX_TILE_ROWS];
             row_inv_scales(product, first_row, rows, inv_scales);
-            kernels->pack_e4m3(x, k, rows, (int)k, product->k_padded, inv_scales, linear->full_scale, packed);
+            if (linear->dtype == OCT_E4M3)
+                kernels->pack_e4m3(x, k, rows, (int)k, product->k_padded, inv_scales, linear->full_scale, packed);
+            else
+                pack_e5m2(product, worker, x, rows, inv_scales, packed);
         } else {
             (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded, packed);
         }

@@ -36,7 +36,24 @@ static inline float grid_e4m3(float x, float full_scale) {
     return float_of(bits_of(value) | sign);
 }
 
+// The E5M2 grid value of x, saturated. Adding and subtracting 1.5 * 2^7 rounds to multiples of 2^-16, the spacing of E5M2's subnormals.
+static inline float grid_e5m2(float x) {
+    uint32_t sign = bits_of(x) & 0x80000000;
+    float magnitude = float_of(bits_of(x) & 0x7fffffff);
+    magnitude = magnitude > 57344.0f ? 57344.0f : magnitude; // NaN compares false and stays
+    uint32_t wide = bits_of(magnitude);
+    float normal = float_of((wide + 0xfffff + (wide >> 21 & 1)) & 0xffe00000);
+    float subnormal = (magnitude + 0x1.8p7f) - 0x1.8p7f;
+    float value = magnitude < 0x1p-14f ? subnormal : normal;
+    value = magnitude != magnitude ? magnitude : value;
+    return float_of(bits_of(value) | sign);
+}
+
 static void row_quantize(float *x, int n, float inv_scale, float full_scale) {
+    if (full_scale > 448.0f) {
+        for (int i = 0; i < n; i++) x[i] = grid_e5m2(x[i] * inv_scale);
+        return;
+    }
     for (int i = 0; i < n; i++) x[i] = grid_e4m3(x[i] * inv_scale, full_scale);
 }
 

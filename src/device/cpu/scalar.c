@@ -65,7 +65,8 @@ static void finish(const float *c, int rows, int n, const float *scales, const f
 }
 
 static void quantize(float *x, int n, float inv_scale, float full_scale) {
-    for (int i = 0; i < n; i++) x[i] = oct_e4m3_round(x[i] * inv_scale, full_scale);
+    bool e5m2 = full_scale > OCT_E4M3_MAX;
+    for (int i = 0; i < n; i++) x[i] = e5m2 ? oct_e5m2_round(x[i] * inv_scale) : oct_e4m3_round(x[i] * inv_scale, full_scale);
 }
 
 static void encode(const float *x, int n, float inv_scale, float full_scale, uint8_t *out) {

@@ -8,6 +8,8 @@ import compare_incmd as rule  # an independent implementation of the scale arith
 
 RULES = {"MAXABS_HW": "hw", "MAXABS_POW2": "pow2", "MAXABS_ARBITRARY": "id", "UNIT_SCALE": "unit", "HW_ALIGNED_SINGLE_SCALE": "fixed"}
 PCS = ["ACT_MAXABS_HW_WEIGHTS_PCS_MAXABS_POW2", "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2"]
+WEIGHT_RULES = dict(RULES, ACT_MAXABS_PCS_POW2_WEIGHT_MAXABS_PTS_POW2_HW="hw")  # per tensor
+WEIGHT_PCS = PCS + ["MAXABS_PCS_POW2"]
 
 
 def load(path):
@@ -30,15 +32,16 @@ def base_of(method):  # the plain method whose activation rule it shares
 
 def activations():
     a = load("scales/act_scales.json")
-    scales = {}
+    scales, host = {}, {}
     for device, methods in a["act"].items():
-        scales[device] = {}
+        scales[device], host[device] = {}, {}
         for method, value in methods.items():
             base = base_of(method)
             assert [b for b in value["bits"]] == methods[base]["bits"], method
             hpu = a["hpu_rule"][device].get(base)
             scales[device][method] = hex4((hpu or value)["bits"])
-    dump("act_scales.json", {"amax": "".join(v["f32"][2:] for v in a["values"]), "scales": scales})
+            host[device][method] = hex4(value["bits"])
+    dump("act_scales.json", {"amax": "".join(v["f32"][2:] for v in a["values"]), "scales": scales, "host": host})
 
 
 def weight_amax(w, row=None):
@@ -54,17 +57,17 @@ def weights():
     matrices = load("scales/weights_bf16.json")["weights"]
     inc = load("scales/weight_scales.json")["scales"]
     bytes_ = load("scales/weight_quant.json")["bytes"]
-    out = {"weights": matrices, "scales": {}, "bytes": {}}
+    out = {"weights": matrices, "scales": {}, "host": {}, "bytes": {}}
     differing = 0
     for device in inc:
-        out["scales"][device], out["bytes"][device] = {}, {}
+        out["scales"][device], out["host"][device], out["bytes"][device] = {}, {}, {}
         for method in inc[device]:
-            found = {}
+            found, host = {}, {}
             for name, w in matrices.items():
                 entry = inc[device][method][name]
-                if method in RULES:
-                    s = [rule.rnd(RULES[method], rule.hpu_div(weight_amax(w), device, .5), device)]
-                elif method in PCS:
+                if method in WEIGHT_RULES:
+                    s = [rule.rnd(WEIGHT_RULES[method], rule.hpu_div(weight_amax(w), device, .5), device)]
+                elif method in WEIGHT_PCS:
                     s = [rule.pow2(max(rule.hpu_div(weight_amax(w, i), device, .5), 2.0 ** -126)) for i in range(w["shape"][0])]
                 else:
                     s = None
@@ -72,9 +75,11 @@ def weights():
                     bits = [rule.hx(x) for x in s]
                     differing += sum(x != y for x, y in zip(bits, entry["bits"]))
                     found[name] = hex4(bits)
+                    host[name] = hex4(entry["bits"])
                 elif "bits" in entry:
                     found[name] = [float(x) for x in entry["dec"]]
             out["scales"][device][method] = found
+            out["host"][device][method] = host
             out["bytes"][device][method] = {
                 name: {"inv": hex4(inc[device][method][name]["inv_bits"]), "bytes": b["hpu_emulated"] if isinstance(b, dict) else b}
                 for name, b in bytes_[device][method].items() if method in RULES or method in PCS}
@@ -104,6 +109,7 @@ def files():
             for ending in ("json", "npz"):
                 path = "files/%s/inc_output_hooks_maxabs%s_0_1.%s" % (folder, name, ending)
                 copy(path, path[6:])
+    copy("files/hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1_mod_list.json", "hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1_mod_list.json")
     copy("files/hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.json", "hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.json")
     copy("files/hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.npz", "hpu_gaudi2/tp1_interval1/inc_output_hooks_maxabs_0_1.npz")
 
@@ -124,7 +130,7 @@ def smollm2():
 
 def allowblock():
     a = load("validation/allowblock.json")
-    dump("allowblock.json", {"modules": a["modules"], "cases": [c for c in a["cases"] if not c["dynamic_quantization"]]})
+    dump("allowblock.json", {"modules": a["modules"], "cases": a["cases"]})
 
 
 def dynamic():
@@ -135,23 +141,42 @@ def dynamic():
                                                           for dev in ("GAUDI2", "GAUDI3")}})
 
 
+def extra():
+    """Scales for E5M2, and in other precisions, as INC computes them on a host."""
+    kept = ("device_for_scales", "fp8_config", "hp_dtype", "method", "scales_dec")
+    e = load("scales/extra.json")
+    dump("extra_scales.json", {"amax": e["values_dec"], "scales": [{k: r[k] for k in kept} for r in e["act"]
+                                                                   if r["device_for_scales"] and "scales_dec" in r]})
+
+
 def validation():
-    """Configurations as text, and what INC says on a Gaudi 3: the message, or the parts of the result that Octavo has too."""
-    kept = ("mode", "dump_stats_path", "recalc_scales", "ignore_modules_wo_measures", "seperate_measure_files", "measure_exclude",
-            "calibration_sample_interval", "device_for_scales", "scale_method", "use_stats_files", "scale_file", "allowlist", "blocklist")
-    cases = []
+    """Configurations as text, and what INC says on each device: the message, or the parts of the result that Octavo has too. Devices that
+    give the same answer stand together."""
+    kept = ("mode", "dump_stats_path", "recalc_scales", "ignore_modules_wo_measures", "seperate_measure_files", "measure_exclude", "fp8_config",
+            "hp_dtype", "observer", "use_qdq", "fake_quant", "scale_format", "dynamic_quantization", "measure_on_hpu",
+            "calibration_sample_interval", "device_for_scales", "scale_method", "use_stats_files", "scale_file", "allowlist", "blocklist",
+            "row_parallel_linear_allreduce_quantization")
+    cases = {}
     for c in load("validation/validation_cases.json"):
-        if c["device"] != "gaudi3" or "RUNTIME" in c["name"]:
-            continue
         case = {k: c[k] for k in ("name", "config", "ok", "exception", "message")}
         result = (c["stages"].get("parse") or {}).get("result")
         if c["ok"] and result:
             case["result"] = {k: result[k] for k in kept if k in result}
-        cases.append(case)
-    dump("validation.json", cases)
+            device = case["result"].get("device_for_scales")
+            if device == "INCAcceleratorType." + c["device"].upper():  # the card's own
+                case["result"]["device_for_scales"] = "INCAcceleratorType.<CARD>"
+        cases.setdefault(json.dumps(case), []).append(c["device"])
+    dump("validation.json", [dict(json.loads(case), devices=devices) for case, devices in cases.items()])
 
 
 def scale_method_dict():
+    for rank in "01":
+        for ending in ("json", "npz"):
+            name = "hpu_gaudi3/tp2/inc_output_hooks_maxabs_%s_2.%s" % (rank, ending)
+            copy("files/" + name, name)
+    for name in ("hpu_gaudi2/shape_observer_mode_shape/inc_output_hooks_shape_0_1.json", "hpu_gaudi2/prefill_only_fsdpa/inc_output_hooks_maxabs_0_1.npz",
+                 "hpu_gaudi2/prefill_only_fsdpa/inc_output_hooks_maxabs_MAXABS_HW_0_1.json"):
+        copy("files/" + name, name)
     for name in ("cfg_quant.json", "scale_method_dump.json", "inc_output_hooks_maxabs_0_1.npz", "inc_output_hooks_maxabs_MAXABS_POW2_0_1.json"):
         copy("files/hpu_gaudi2/scale_method_dict/" + name, "hpu_gaudi2/scale_method_dict/" + name)
 
@@ -163,5 +188,6 @@ if __name__ == "__main__":
     smollm2()
     allowblock()
     dynamic()
+    extra()
     validation()
     scale_method_dict()

@@ -1,0 +1,153 @@
+"""The commands that look at and change a calibration's files: inspect, diff, scales, unify, expand, tune, report."""
+import json
+import shutil
+
+import pytest
+from test_cli import GOLDEN, TINY, calibrated, fails, files_in, octavo, prompts, succeeds  # noqa: F401: two of them are fixtures
+
+UNIFY = GOLDEN / "inc" / "unify"
+COMMANDS = {"diff": " A B", "scales": " FILE", "unify": "", "expand": ""}
+
+
+@pytest.mark.parametrize("command, arguments", COMMANDS.items())
+def test_a_tools_help_starts_with_its_usage_and_fits_the_screen(command, arguments):
+    out = succeeds(command, "--help").stdout
+    assert out.startswith(f"Usage: octavo {command}{arguments} [flags]")
+    assert max(map(len, out.splitlines())) <= 120
+    assert f"\n  {command} " in succeeds("help").stdout
+
+
+# --- unify and expand -----------------------------------------------------------------------------------------------------------------
+
+
+def test_unified_files_are_those_of_the_calibration_scripts(tmp_path):
+    out = succeeds("unify", "-r", 1, "-m", UNIFY / "tp2", "-o", tmp_path).stdout
+    assert out == f"2 ranks as 1 in {tmp_path}: 1 measurements, 1 scale files\n"
+    for path in (UNIFY / "tp2_to_1").iterdir():
+        assert (tmp_path / path.name).read_text() == path.read_text()
+    assert (tmp_path / "inc_output_hooks_maxabs_0_1.npz").exists()
+
+
+def test_experts_go_to_one_rank_and_back_to_four(tmp_path):
+    succeeds("unify", "-r", 1, "-u", "-m", UNIFY / "ep4", "-o", tmp_path / "one", "-s")
+    assert not list((tmp_path / "one").glob("*ARBITRARY*"))
+    assert succeeds("expand", "-w", 4, "-m", tmp_path / "one", "-o", tmp_path / "four").stdout == (
+        f"1 rank as 4 in {tmp_path}/four: 4 measurements\n")
+    for path in (UNIFY / "ep4_to_1_to_4").iterdir():
+        assert json.loads((tmp_path / "four" / path.name).read_text()) == json.loads(path.read_text())
+
+
+def test_what_cannot_be_unified_is_a_failure(tmp_path):
+    fails(2, "--rank N is missing", "unify", "-m", UNIFY / "ep4")
+    fails(2, "--measurements DIR is missing", "unify", "-r", 1)
+    fails(2, "Original total_rank 4 should be larger than your target rank 3", "unify", "-r", 3, "-m", UNIFY / "ep4", "-o", tmp_path / "x")
+    fails(1, "expected, none found", "unify", "-r", 1, "-m", tmp_path, "-o", tmp_path / "x")
+    fails(1, "*_hooks_*_0_1.json, expected, none found", "expand", "-w", 2, "-m", UNIFY / "ep4", "-o", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+# --- diff -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_calibration_does_not_differ(calibrated):
+    folder = calibrated[0] / "model/g3"
+    assert "0 differ" in succeeds("diff", folder, calibrated[0]).stdout
+    report = json.loads(succeeds("diff", folder, folder, "--json").stdout)
+    assert report["differ"] == 0 and report["tensors"] > 50 and report["only_in_a"] == report["only_in_b"] == []
+
+
+def test_what_differs_most_comes_first(calibrated, tmp_path):
+    shutil.copytree(calibrated[0] / "model/g3", tmp_path / "g3")
+    path = tmp_path / "g3/inc_output_hooks_maxabs_0_1.json"
+    measurement = json.loads(path.read_text())
+    nodes = measurement["Nodes"]
+    nodes["lm_head"]["inputs"][0][0][0] *= 2
+    nodes["model.layers.1.mlp.down_proj"]["params"]["weight"][0][0] /= 8
+    del nodes["model.layers.0.self_attn.o_proj"]
+    path.write_text(json.dumps(measurement))
+    path.with_suffix(".npz").unlink()
+    report = json.loads(succeeds("diff", calibrated[0] / "model/g3", tmp_path / "g3", "--json").stdout)
+    assert [(d["what"], d["module"], d["tensor"], d["ratio"]) for d in report["differences"]] == [
+        ("range", "model.layers.1.mlp.down_proj", "weight", 0.125), ("range", "lm_head", "inputs[0]", 2)]
+    assert report["only_in_a"] == ["model.layers.0.self_attn.o_proj"]
+    table = succeeds("diff", calibrated[0] / "model/g3", tmp_path / "g3", "--limit", 1).stdout
+    assert "2 differ (1 shown, --limit 0 shows all)" in table and "only in A: model.layers.0.self_attn.o_proj" in table
+
+
+def test_two_files_are_compared_whatever_they_are_called(calibrated, tmp_path):
+    source = calibrated[0] / "model/g3/inc_output_hooks_maxabs_0_1.json"
+    shutil.copy(source, tmp_path / "other.json")
+    assert "0 differ" in succeeds("diff", source, tmp_path / "other.json").stdout
+
+
+def test_folders_with_nothing_in_common_are_an_error(calibrated):
+    fails(1, "octavo unify", "diff", calibrated[0] / "model/g3", UNIFY / "tp2")
+
+
+# --- scales ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_scales_of_a_measurement_file_are_those_of_the_model(calibrated):
+    stem = calibrated[0] / "model/g3/inc_output_hooks_maxabs"
+    for ending in [".json", ".npz"]:
+        out = succeeds("scales", f"{stem}_0_1{ending}", "--method", "maxabs_hw", "--device", "gaudi3", "--json").stdout
+        assert json.loads(out) == json.loads((calibrated[0] / f"{stem}_MAXABS_HW_0_1.json").read_text())
+    table = succeeds("scales", f"{stem}_0_1.npz", "--method", "MAXABS_POW2", "--device", "gaudi2").stdout
+    assert table.startswith("MAXABS_POW2, gaudi2: 25 modules\n") and "\nlm_head " in table
+
+
+def test_incs_own_measurement_gives_incs_scales_but_for_the_division():
+    folder = GOLDEN / "inc/hpu_gaudi3/tp1"
+    out = succeeds("scales", folder / "inc_output_hooks_maxabs_0_1.npz", "--method", "maxabs_hw", "--json").stdout
+    expected = json.loads((folder / "inc_output_hooks_maxabs_MAXABS_HW_0_1.json").read_text())["Nodes"]
+    compared = 0
+    for name, node in json.loads(out)["Nodes"].items():
+        if name.endswith("_proj") or name == "lm_head":
+            for found, theirs in [(node["inputs"][0], expected[name]["inputs"][0]), (node["params"]["weight"], expected[name]["params"]["weight"])]:
+                assert found in (theirs, 2 * theirs, theirs / 2)  # cards multiply by a bf16 reciprocal where INC's host divides
+                compared += 1
+    assert compared == 18
+
+
+@pytest.mark.parametrize("method, message", [("maxabs", 'expected, "maxabs" found'), ("maxabs_hw_opt_weight", "takes the weights"),
+                                             ("maxabs_pcs_pow2", "at run time")])
+def test_a_method_that_a_file_is_not_enough_for_is_refused(method, message, calibrated):
+    fails(2, message, "scales", calibrated[0] / "model/g3/inc_output_hooks_maxabs_0_1.npz", "--method", method)
+
+
+def test_scales_are_not_made_of_scales(calibrated):
+    fails(2, "a measurement (Mode DynamicRange) expected", "scales", calibrated[0] / "model/g3/inc_output_hooks_maxabs_MAXABS_HW_0_1.npz")
+
+
+# --- inspect --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_file_is_shown(calibrated):
+    folder = calibrated[0] / "model"
+    stem = folder / "g3/inc_output_hooks_maxabs"
+    for ending in [".json", ".npz"]:
+        measurement, = json.loads(succeeds("inspect", f"{stem}_0_1{ending}", "--json").stdout)
+        assert measurement["mode"] == "DynamicRange" and measurement["nodes"]["lm_head"]["inputs"][0][0] > 0
+        scales, = json.loads(succeeds("inspect", f"{stem}_MAXABS_HW_0_1{ending}", "--json").stdout)
+        assert scales["mode"] == "Scale" and scales["nodes"]["lm_head"]["params"]["weight"][0] > 0
+    names, = json.loads(succeeds("inspect", f"{stem}_0_1_mod_list.json", "--json").stdout)
+    assert "lm_head" in names["modules"]
+    assert "\nlm_head\n" in succeeds("inspect", f"{stem}_0_1_mod_list.json").stdout
+    config, = json.loads(succeeds("inspect", folder / "maxabs_quant_g3.json", "--json").stdout)
+    assert config["mode"] == "QUANTIZE" and config["scale_method"] == "MAXABS_HW" and config["measurement_exists"]
+    assert "dump_stats_path" in succeeds("inspect", folder / "maxabs_quant_g3.json").stdout
+
+
+def test_infinity_is_read_from_json_too():
+    path = UNIFY / "tp2/inc_output_hooks_maxabs_0_2.json"
+    assert "inf" in succeeds("inspect", path).stdout
+    measurement, = json.loads(succeeds("inspect", path, "--json").stdout)
+    assert measurement["nodes"]["model.layers.0.self_attn.attn.impl.softmax"]["inputs"] == [[None]]
+
+
+@pytest.mark.parametrize("text, message", [("[1]", "a list of names expected"), ("{", "line 1: "), ('{"mode": "FAST"}', "Invalid 'mode' value"),
+                                           ('{"Nodes": []}', 'a dict "Nodes" expected')])
+def test_a_file_that_is_none_of_them_is_an_error(text, message, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    result = octavo("inspect", tmp_path / "x.json")
+    assert result.returncode in (1, 2) and message in result.stderr
