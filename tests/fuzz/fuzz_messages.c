@@ -31,7 +31,7 @@ enum { NUM_TEMPLATES = sizeof templates / sizeof *templates };
 static void check(const struct oct_tokenizer *tokenizer, const struct oct_chat_prompt *prompt) {
     struct oct_ids ids = {0};
     size_t at = 0;
-    oct_chat_encode(tokenizer, prompt, &ids);
+    oct_chat_encode(tokenizer, prompt, 0, &ids);
     for (size_t i = 0; i < ids.count; i++) {
         size_t length, bytes = 0;
         const char *token = oct_tokenizer_token(tokenizer, ids.data[i], &length);
@@ -49,7 +49,7 @@ static void check(const struct oct_tokenizer *tokenizer, const struct oct_chat_p
 static void render(const struct oct_chat_template *chat, const struct oct_tokenizer *tokenizer, const json_t *json, int how) {
     const json_t *tools = json_object_get(json, "tools"), *extra = json_object_get(json, "extra");
     const json_t *messages = json_is_object(json) ? json_object_get(json, "messages") : json;
-    struct oct_chat_options options = {
+    struct oct_chat_context options = {
         .add_generation_prompt = how & 1,
         .continue_final_message = how & 2,
         .bos_token = how & 4 ? "<s>" : NULL,
