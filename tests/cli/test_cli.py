@@ -723,7 +723,7 @@ def test_valgrind_which_has_no_avx512_finds_nothing():
 @needs_smollm2
 @pytest.mark.skipif(b"__asan_init" in Path(PROGRAM).read_bytes(), reason="a sanitized program needs more memory")
 def test_only_the_quantized_model_stays_in_memory(tmp_path):
-    succeeds("calibrate", "smollm2", "-o", tmp_path, "--limit", 2)
+    succeeds("calibrate", "smollm2", "-o", tmp_path, "--limit", 2, "--module-tokens", 0)
     config, = tmp_path.rglob("maxabs_quant_g3.json")
     process = subprocess.Popen([PROGRAM, "generate", "smollm2", "-p", "Rain", "-n", "16", "--stats", "--quantization", "inc", "--kv-cache-dtype",
                                 "fp8_inc", "--quant-config", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
