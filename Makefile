@@ -11,7 +11,7 @@ BUILD_NAME := $(if $(SANITIZE),$(BUILD) with sanitizers,$(BUILD))
 TEST_FLAGS := $(if $(SANITIZE),--timeout-multiplier 4)
 
 .NOTPARALLEL:
-.PHONY: all test model demo bench-quality clean format check-format help prepare prepare-test
+.PHONY: all test model demo bench-quality bench-text clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -44,6 +44,13 @@ demo: all model
 	@tools/setup.sh demo
 	@tools/demo.sh
 
+# The text layer beside the reference libraries, which are installed for it.
+bench-text: all
+	@tools/step.sh bench-text-pip "installing tiktoken and tokenizers" \
+	  $(PYTHON) -m pip install --disable-pip-version-check --requirement bench/requirements.txt
+	@tools/step.sh bench-text-build "building the benchmark" ninja -C $(BUILD) -j$(JOBS) bench/bench_text
+	@$(PYTHON) bench/text.py
+
 # Hours on two cores: rows that were made are kept, and an interrupted run goes on. QUICK=1 takes a sample.
 bench-quality: all model
 	@$(PYTHON) bench/quality.py $(if $(QUICK),--quick) --output docs/quality.md
@@ -64,6 +71,7 @@ help:
 	@echo "make test SANITIZE=1  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan"
 	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"
 	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
+	@echo "make bench-text       compare the text layer's speed with tiktoken and Hugging Face tokenizers (minutes)"
 	@echo "make bench-quality    measure what each kind of quantization costs (hours; QUICK=1: a sample), into docs/quality.md"
 	@echo "make format           format the C files; make check-format only checks them"
 	@echo "make clean            remove what was built"
