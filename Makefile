@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 
 .NOTPARALLEL:
-.PHONY: all test fuzz fuzzers model tokenizers demo bench-quality clean format check-format help prepare prepare-test
+.PHONY: all test fuzz fuzzers model tokenizers demo bench-quality bench-text clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -64,6 +64,13 @@ demo: all model
 	@tools/setup.sh demo
 	@tools/demo.sh
 
+# The text layer beside the reference libraries, which are installed for it.
+bench-text: all
+	@tools/step.sh bench-text-pip "installing tiktoken and tokenizers" \
+	  $(PYTHON) -m pip install --disable-pip-version-check --requirement bench/requirements.txt
+	@tools/step.sh bench-text-build "building the benchmark" ninja -C $(BUILD) -j$(JOBS) bench/bench_text
+	@$(PYTHON) bench/text.py
+
 # Hours on two cores: rows that were made are kept, and an interrupted run goes on. QUICK=1 takes a sample.
 bench-quality: all model
 	@$(PYTHON) bench/quality.py $(if $(QUICK),--quick) --output docs/quality.md
@@ -85,6 +92,7 @@ help:
 	@echo "make fuzz             run the fuzz targets of every parser, in build-fuzz; FUZZ_SECONDS=N makes a long run (default: 30)"
 	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"
 	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
+	@echo "make bench-text       compare the text layer's speed with tiktoken and Hugging Face tokenizers (minutes)"
 	@echo "make bench-quality    measure what each kind of quantization costs (hours; QUICK=1: a sample), into docs/quality.md"
 	@echo "make format           format the C files; make check-format only checks them"
 	@echo "make clean            remove what was built"

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FREE       UINT32_MAX
+#define RANK_MASK  ((1u << 22) - 1)
 #define SPACE_MARK "\xE2\x96\x81" // U+2581
 
 struct oct_bpe_symbol {
@@ -38,19 +40,25 @@ void oct_bpe_index_pieces(struct oct_bpe *bpe) {
     }
 }
 
-static uint64_t pair_of(int32_t left, int32_t right) {
-    return ((uint64_t)(uint32_t)left + 1) << 32 | (uint32_t)right;
+static uint64_t hash_pair(int32_t left, int32_t right) {
+    uint64_t hash = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
+    return hash ^ hash >> 32;
 }
 
 // The slot of a pair, or the free one where it belongs.
-static struct oct_merge_slot *slot_of(const struct oct_bpe *bpe, uint64_t pair) {
-    uint64_t hash = pair * 0x9E3779B97F4A7C15u;
-    size_t mask = bpe->num_slots - 1, at = (size_t)(hash ^ hash >> 32) & mask;
-    while (bpe->slots[at].pair && bpe->slots[at].pair != pair) at = (at + 1) & mask;
+static uint32_t *slot_of(const struct oct_bpe *bpe, int32_t left, int32_t right) {
+    uint64_t hash = hash_pair(left, right);
+    size_t mask = bpe->num_slots - 1, at = (size_t)hash & mask;
+    uint32_t tag = (uint32_t)hash & ~RANK_MASK;
+    for (uint32_t slot; (slot = bpe->slots[at]) != FREE; at = (at + 1) & mask) {
+        const struct oct_merge *merge = &bpe->merges[slot & RANK_MASK];
+        if ((slot & ~RANK_MASK) == tag && merge->left == left && merge->right == right) break;
+    }
     return &bpe->slots[at];
 }
 
 void oct_bpe_add_merge(struct oct_bpe *bpe, struct oct_merge merge) {
+    OCT_CHECK(bpe->num_merges < OCT_MAX_MERGES);
     if (bpe->num_merges == bpe->merge_capacity) {
         bpe->merge_capacity = 2 * bpe->merge_capacity + 1024;
         bpe->merges = oct_resize(bpe->merges, bpe->merge_capacity, sizeof *bpe->merges, "the merges of a tokenizer");
@@ -61,12 +69,12 @@ void oct_bpe_add_merge(struct oct_bpe *bpe, struct oct_merge merge) {
 static void fill_slots(struct oct_bpe *bpe) {
     if (!bpe->num_merges) return;
     bpe->num_slots = 16;
-    while (2 * bpe->num_slots < 3 * bpe->num_merges) bpe->num_slots *= 2;
+    while (bpe->num_slots < 2 * bpe->num_merges) bpe->num_slots *= 2;
     bpe->slots = oct_alloc(bpe->num_slots, sizeof *bpe->slots, "the merges of a tokenizer");
-    for (size_t rank = 0; rank < bpe->num_merges; rank++) {
+    memset(bpe->slots, 0xFF, bpe->num_slots * sizeof *bpe->slots);
+    for (uint32_t rank = 0; rank < bpe->num_merges; rank++) {
         const struct oct_merge *merge = &bpe->merges[rank];
-        uint64_t pair = pair_of(merge->left, merge->right);
-        *slot_of(bpe, pair) = (struct oct_merge_slot){pair, (uint32_t)rank, merge->merged};
+        *slot_of(bpe, merge->left, merge->right) = ((uint32_t)hash_pair(merge->left, merge->right) & ~RANK_MASK) | rank;
     }
 }
 
@@ -90,8 +98,6 @@ void oct_bpe_finish(struct oct_bpe *bpe) {
         if (begins_with_mark(bpe, merge->right) && !ends_with_mark(bpe, merge->left)) bpe->breaks_before_space = false;
     }
     fill_slots(bpe);
-    free(bpe->merges);
-    bpe->merges = NULL;
 }
 
 void oct_bpe_free(struct oct_bpe *bpe) {
@@ -193,9 +199,9 @@ static void consider(const struct oct_bpe *bpe, struct oct_bpe_scratch *scratch,
     const struct oct_bpe_symbol *symbol = &scratch->symbols[at];
     if (symbol->next == NONE) return;
     int32_t right = scratch->symbols[symbol->next].id;
-    const struct oct_merge_slot *merge = slot_of(bpe, pair_of(symbol->id, right));
-    if (!merge->pair) return;
-    heap_push(scratch, (struct oct_bpe_candidate){(uint64_t)merge->rank << 32 | at, symbol->id, right, merge->merged});
+    uint32_t slot = *slot_of(bpe, symbol->id, right), rank = slot & RANK_MASK;
+    if (slot == FREE) return;
+    heap_push(scratch, (struct oct_bpe_candidate){(uint64_t)rank << 32 | at, symbol->id, right, bpe->merges[rank].merged});
 }
 
 // A token stands for what the initial symbols from its own to the next token's stand for. The word begins at `start`.

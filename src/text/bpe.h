@@ -11,21 +11,18 @@ struct oct_merge {
     int32_t left, right, merged; // ids; merged is the joined token
 };
 
-struct oct_merge_slot {
-    uint64_t pair; // left id + 1 << 32 | right id; 0: free
-    uint32_t rank;
-    int32_t merged;
-};
+#define OCT_MAX_MERGES ((1 << 22) - 1)
 
 struct oct_bpe {
     struct oct_token_table pieces; // what a word is made of: raw bytes of a byte-level vocabulary, else the tokens' own text
-    struct oct_merge *merges;      // (num_merges) by rank, while loading; owned
+    struct oct_merge *merges;      // (num_merges) by rank; owned
     size_t num_merges, merge_capacity;
-    struct oct_merge_slot *slots; // (num_slots) open-addressing hash table; owned
-    size_t num_slots;             // a power of two; 0: there are no merges
-    int32_t symbols[256];         // initial symbol of a byte (byte-level) or of an ASCII character; -1: none
-    int32_t fallback[256];        // <0xXX> of a byte; -1: none
-    int32_t unknown;              // id for what has no symbol; -1: it is dropped
+    uint32_t *slots; // (num_slots) hash table of the pairs: a rank, and above it 10 bits of the pair's hash, so that a look-up of what is
+                     // no pair, which most are, ends at one number; UINT32_MAX: free. Owned
+    size_t num_slots;      // a power of two; 0: there are no merges
+    int32_t symbols[256];  // initial symbol of a byte (byte-level) or of an ASCII character; -1: none
+    int32_t fallback[256]; // <0xXX> of a byte; -1: none
+    int32_t unknown;       // id for what has no symbol; -1: it is dropped
     bool byte_level, byte_fallback, fuse_unknown, ignore_merges;
     bool breaks_before_space; // no merge joins anything to a following U+2581: a text may be cut before each that follows another character
     _Atomic unsigned char *whole; // (pieces.size) memo: 1 once the word that equals this piece is known to encode to it alone
@@ -44,7 +41,7 @@ struct oct_bpe_scratch {
 void oct_bpe_init(struct oct_bpe *bpe);
 // Call after all pieces stand in bpe->pieces and the flags are set: fills symbols and fallback.
 void oct_bpe_index_pieces(struct oct_bpe *bpe);
-// Merges come by rank. A pair given twice has its last rank.
+// Merges come by rank, OCT_MAX_MERGES at most. A pair given twice has its last rank.
 void oct_bpe_add_merge(struct oct_bpe *bpe, struct oct_merge merge);
 // Call last.
 void oct_bpe_finish(struct oct_bpe *bpe);

@@ -89,6 +89,8 @@ static int32_t merged_token(const struct oct_tokenizer *tokenizer, const char *t
 oct_status oct_tokenizer_add_merge(struct oct_tokenizer *tokenizer, const char *name, const char *left, size_t left_length,
                                    const char *right, size_t right_length, oct_error *err) {
     const struct oct_token_table *tokens = &tokenizer->tokens;
+    if (tokenizer->bpe.num_merges == OCT_MAX_MERGES)
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: more than %d merges are not supported", name, OCT_MAX_MERGES);
     char near[256], *joined = near;
     if (left_length + right_length > sizeof near) joined = oct_alloc(left_length + right_length, 1, "a merge");
     memcpy(joined, left, left_length);

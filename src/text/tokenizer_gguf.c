@@ -94,7 +94,8 @@ static int by_score(const void *a, const void *b) {
     return (x->right > y->right) - (x->right < y->right);
 }
 
-static void add_implied_merges(struct oct_tokenizer *tokenizer, const struct oct_vocabulary *vocabulary) {
+static oct_status add_implied_merges(const char *name, struct oct_tokenizer *tokenizer, const struct oct_vocabulary *vocabulary,
+                                     oct_error *err) {
     const struct oct_token_table *tokens = &tokenizer->tokens;
     struct implied_merge *merges = NULL;
     size_t count = 0, capacity = 0;
@@ -107,6 +108,10 @@ static void add_implied_merges(struct oct_tokenizer *tokenizer, const struct oct
             int32_t left = oct_token_table_find(tokens, text, cut);
             int32_t right = left < 0 ? -1 : oct_token_table_find(tokens, text + cut, length - cut);
             if (right < 0) continue;
+            if (count == OCT_MAX_MERGES) {
+                free(merges);
+                return oct_fail(err, OCT_UNSUPPORTED, "%s: pieces with more than %d merges are not supported", name, OCT_MAX_MERGES);
+            }
             if (count == capacity) {
                 capacity = 2 * capacity + 1024;
                 merges = oct_resize(merges, capacity, sizeof *merges, "the merges of a tokenizer");
@@ -117,6 +122,7 @@ static void add_implied_merges(struct oct_tokenizer *tokenizer, const struct oct
     if (count) qsort(merges, count, sizeof *merges, by_score);
     for (size_t i = 0; i < count; i++) oct_bpe_add_merge(&tokenizer->bpe, merges[i].merge);
     free(merges);
+    return OCT_OK;
 }
 
 static oct_status load_sentencepiece(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer *tokenizer,
@@ -134,8 +140,7 @@ static oct_status load_sentencepiece(const char *name, const struct oct_vocabula
     tokenizer->bpe.unknown = vocabulary->unknown_token_id >= 0 ? vocabulary->unknown_token_id : 0;
     oct_detokenizer_sentencepiece(&tokenizer->detokenizer, prefix);
     oct_tokenizer_index_model(tokenizer);
-    add_implied_merges(tokenizer, vocabulary);
-    return OCT_OK;
+    return add_implied_merges(name, tokenizer, vocabulary, err);
 }
 
 static oct_status load(const char *name, const struct oct_vocabulary *vocabulary, struct oct_tokenizer *tokenizer, oct_error *err) {

@@ -281,13 +281,15 @@ static oct_status load_special_names(const char *directory, struct oct_tokenizer
 }
 
 oct_status oct_tokenizer_from_directory(const char *directory, struct oct_tokenizer **out, oct_error *err) {
-    char *path = oct_path_join(directory, "tokenizer.json"), *text = NULL;
-    size_t length;
+    char *path = oct_path_join(directory, "tokenizer.json");
+    struct oct_mapped_file file = {0};
     *out = NULL;
-    oct_status status = oct_file_read(path, MAX_TOKENIZER_BYTES, &text, &length, err);
-    if (status == OCT_OK) status = oct_tokenizer_from_json(path, text, length, out, err);
+    oct_status status = oct_file_map(path, &file, err);
+    if (status == OCT_OK && file.size > MAX_TOKENIZER_BYTES)
+        status = oct_fail(err, OCT_UNSUPPORTED, "%s: at most %u bytes expected, %zu found", path, MAX_TOKENIZER_BYTES, file.size);
+    if (status == OCT_OK) status = oct_tokenizer_from_json(path, file.data ? (const char *)file.data : "", file.size, out, err);
     if (status == OCT_OK) status = load_special_names(directory, *out, err);
-    free(text);
+    oct_file_unmap(&file);
     free(path);
     if (status == OCT_OK) return OCT_OK;
     oct_tokenizer_free(*out);
