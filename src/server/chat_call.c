@@ -10,7 +10,7 @@
 
 static char *dump(const json_t *value) {
     if (!value || json_is_null(value)) return NULL;
-    char *text = json_dumps(value, JSON_COMPACT);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     OCT_CHECK(text);
     return text;
 }

@@ -21,8 +21,10 @@ static bool check(struct oct_generation *generation) {
 // Tokenizing a text that cannot fit would only cost time; rendering it tells the exact length that the message names.
 static bool check_length(struct oct_generation *generation, const struct oct_chat_call *call) {
     const struct oct_serving *serving = generation->serving;
-    size_t content_length = oct_messages_length(json_object_get(generation->request.body, "messages")), length;
-    if (content_length <= (size_t)serving->engine_info.max_model_len * (size_t)serving->longest_token) return true;
+    const char *const parts[] = {call->messages, call->tools, call->documents, call->template_kwargs};
+    size_t given = 0, length;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) given += parts[i] ? strlen(parts[i]) : 0;
+    if (given <= (size_t)serving->engine_info.max_model_len * (size_t)serving->longest_token) return true;
     char *text;
     oct_error err;
     if (oct_chat_prompt(serving->engine, call->messages, &call->options, &text, &length, &err) != OCT_OK)

@@ -77,14 +77,3 @@ bool oct_check_message_list(const json_t *messages, const char *model, struct oc
         if (!check_message(error, model, i, json_array_get(messages, i))) return false;
     return true;
 }
-
-size_t oct_messages_length(const json_t *messages) {
-    size_t total = 0, i, k;
-    const json_t *message, *part;
-    json_array_foreach(messages, i, message) {
-        const json_t *content = json_object_get(message, "content");
-        total += json_string_length(content);
-        json_array_foreach(content, k, part) total += json_string_length(json_object_get(part, "text"));
-    }
-    return total;
-}

@@ -10,5 +10,3 @@
 bool oct_check_messages(const json_t *body, struct oct_api_error *error);
 // Its members are messages with text in them. `model` is named in errors.
 bool oct_check_message_list(const json_t *messages, const char *model, struct oct_api_error *error);
-// Bytes of all contents of checked messages.
-size_t oct_messages_length(const json_t *messages);

@@ -152,7 +152,7 @@ static const struct parameter parameters[] = {
     {"logit_bias", BOTH, OBJECT, true, IGNORED, INT64_MIN},
     {"allowed_token_ids", BOTH, LIST, true, IGNORED, INT64_MIN},
     {"bad_words", BOTH, LIST, false, IGNORED, INT64_MIN},
-    {"documents", OCT_CHAT, LIST, true, IGNORED, INT64_MIN},
+    {"documents", MESSAGES, LIST, true, IGNORED, INT64_MIN},
     {"chat_template", MESSAGES, STRING, true, IGNORED, INT64_MIN},
     {"chat_template_kwargs", MESSAGES, OBJECT, true, IGNORED, INT64_MIN},
     {"kv_transfer_params", BOTH, OBJECT, true, IGNORED, INT64_MIN},

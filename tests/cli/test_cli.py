@@ -10,6 +10,7 @@ import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import time
 import urllib.request
@@ -388,6 +389,34 @@ def test_everything_a_template_can_see_can_be_given(tmp_path):
     last = file("last.json", [{"role": "user", "content": "Tell me"}, {"role": "assistant", "content": "The answer"}])
     assert succeeds("render", TINY, "-m", last, "--chat-template", "{% for m in messages %}[{{ m.content }}]{% endfor %}>",
                     "--continue-final-message").stdout == "[Tell me][The answer"
+
+
+def with_templates(path, **templates):
+    """The tiny model with chat templates among its keys, as many bytes more as keep the tensors aligned."""
+    model = Path(TINY).read_bytes()
+    keys = b""
+    for key, text in templates.items():
+        name, size = b"tokenizer.chat_template" + key.encode(), 8 + 23 + len(key) + 4 + 8
+        value = text.encode() + b" " * (-(size + len(text)) % 32)
+        keys += struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, len(value)) + value
+    assert model[:4] == b"GGUF" and len(keys) % 32 == 0
+    count, = struct.unpack_from("<Q", model, 16)
+    path.write_bytes(model[:16] + struct.pack("<Q", count + len(templates)) + keys + model[24:])
+    return path
+
+
+def test_a_gguf_file_may_have_a_template_for_tools(tmp_path):
+    messages, tools = tmp_path / "messages.json", tmp_path / "tools.json"
+    messages.write_text('[{"role": "user", "content": "hi"}]')
+    tools.write_text('[{"type": "function"}]')
+    both = with_templates(tmp_path / "both.gguf", **{"": "plain {{ messages[0].content }}", ".tool_use": "with {{ tools[0].type }}"})
+    assert succeeds("render", both, "-m", messages).stdout.strip() == "plain hi"
+    assert succeeds("render", both, "-m", messages, "--tools", tools).stdout.strip() == "with function"
+    one = with_templates(tmp_path / "one.gguf", **{"": "plain {{ tools is none }}"})
+    assert succeeds("render", one, "-m", messages, "--tools", tools).stdout.strip() == "plain False"
+    only = with_templates(tmp_path / "only.gguf", **{".tool_use": "with {{ tools[0].type }}"})
+    assert succeeds("render", only, "-m", messages, "--tools", tools).stdout.strip() == "with function"
+    fails(1, 'no chat template called "default", only tool_use', "render", only, "-m", messages)
 
 
 @pytest.mark.parametrize("status, error, messages", [

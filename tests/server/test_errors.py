@@ -79,9 +79,11 @@ def test_a_chat_s_options_are_checked_as_vllm_checks_them(server, path):
     assert message(messages=[{"content": "x"}]) and message(messages=[{"role": 5}]) and message(messages=[5]) and message(messages=[])
 
 
-def test_documents_are_objects(server):
-    status, error = refusal(server, "/v1/chat/completions", documents=[{}, 5])
-    assert status == 400 and error["param"] == "body.documents.1"
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize"])
+def test_documents_are_objects(server, path):
+    for documents, param in [([{}, 5], "body.documents.1"), ("x", "body.documents"), ({}, "body.documents")]:
+        status, error = refusal(server, path, documents=documents)
+        assert status == 400 and error["param"] == param
 
 
 @pytest.mark.parametrize("name, value", [
@@ -112,6 +114,8 @@ def test_prompts_that_are_too_long(server):
     status, answer = server.complete("a" * 100_000)
     assert status == 400 and answer["error"]["param"] == "input_text" and "100000 characters" in answer["error"]["message"]
     status, answer = server.chat("a" * 100_000)
+    assert status == 400 and answer["error"]["param"] == "input_text"
+    status, answer = server.chat("a", chat_template_kwargs={"long": "a" * 100_000})
     assert status == 400 and answer["error"]["param"] == "input_text"
     status, answer = server.complete("a" * 2048)
     assert answer["error"]["message"].startswith("max_tokens must be at least 1, got 0.")

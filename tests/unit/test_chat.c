@@ -305,6 +305,152 @@ static void what_came_out_of_a_message_is_marked_byte_by_byte(void **state) {
     marks_are("{{ '<b>' ~ messages[0].content | e }}", "<", "<b>&lt;", "0001111");
 }
 
+// Renders an expression over a message whose brackets occur nowhere else. False: it fails. Every byte of a bracket that comes out must
+// be marked.
+static bool keeps_marks(const char *expression, json_t *messages) {
+    struct oct_chat_template *chat;
+    struct oct_chat_prompt prompt = {0};
+    struct oct_chat_context context = {.bos_token = "<s>"};
+    oct_error err = {0};
+    char template[300];
+    snprintf(template, sizeof template, "{%% set c = messages[0].content %%}{{ %s }}", expression);
+    if (oct_chat_template_compile("test", template, strlen(template), &chat, &err) != OCT_OK) fail_msg("%s: %s", template, err.message);
+    bool rendered = oct_chat_render(chat, messages, &context, &prompt, &err) == OCT_OK;
+    for (size_t i = 0; rendered && i + 2 < prompt.text.length; i++) {
+        if (memcmp(prompt.text.data + i, "\xE2\x9F", 2) != 0) continue;
+        for (size_t k = 0; k < 3; k++)
+            if (!prompt.from_message[i + k]) fail_msg("%s: byte %zu of %s is not marked", template, i + k, prompt.text.data);
+    }
+    oct_chat_prompt_free(&prompt);
+    oct_chat_template_free(chat);
+    return rendered;
+}
+
+static void no_filter_method_or_operator_loses_a_mark(void **state) {
+    (void)state;
+    static const char *const sources[] = {
+        "c", "('a <' ~ c ~ '> b')", "[c, 'x', c]", "{c: c, 'k': [c]}", "messages[0]", "messages", "(c, 1)", "c[1:]"};
+    static const char *const filters[] = {"| capitalize",
+                                          "| center(60)",
+                                          "| string",
+                                          "| default('')",
+                                          "| dictsort",
+                                          "| e",
+                                          "| first",
+                                          "| format(1)",
+                                          "| forceescape",
+                                          "| indent(2)",
+                                          "| indent('\t', true, true)",
+                                          "| items | list",
+                                          "| join",
+                                          "| join('-')",
+                                          "| last",
+                                          "| list",
+                                          "| lower",
+                                          "| map('upper') | list",
+                                          "| map('replace', 'a', 'b') | join",
+                                          "| max",
+                                          "| min",
+                                          "| replace('q', '--')",
+                                          "| replace('', '.')",
+                                          "| reverse | list",
+                                          "| reverse",
+                                          "| safe",
+                                          "| select | list",
+                                          "| slice(2) | list",
+                                          "| batch(2) | list",
+                                          "| sort",
+                                          "| striptags",
+                                          "| title",
+                                          "| tojson",
+                                          "| tojson(indent=2)",
+                                          "| trim",
+                                          "| trim('<>a')",
+                                          "| truncate(7)",
+                                          "| truncate(12, true)",
+                                          "| unique | list",
+                                          "| upper",
+                                          "| wordwrap(4)",
+                                          "| xmlattr",
+                                          "| groupby(0)",
+                                          "| groupby(0) | map(attribute='list') | list",
+                                          ".upper()",
+                                          ".lower()",
+                                          ".title()",
+                                          ".capitalize()",
+                                          ".swapcase()",
+                                          ".strip()",
+                                          ".lstrip('<')",
+                                          ".split()",
+                                          ".split('q')",
+                                          ".rsplit(none, 1)",
+                                          ".splitlines()",
+                                          ".splitlines(true)",
+                                          ".replace('q', 'w', 1)",
+                                          ".partition('q')",
+                                          ".rpartition('q')",
+                                          ".center(50, '*')",
+                                          ".ljust(50)",
+                                          ".rjust(50)",
+                                          ".zfill(50)",
+                                          ".join(['1', '2'])",
+                                          ".removeprefix('a')",
+                                          ".removesuffix('b')",
+                                          ".format(1)",
+                                          ".items() | list",
+                                          ".keys() | list",
+                                          ".values() | list",
+                                          ".get(c)",
+                                          ".copy()",
+                                          "+ 'x'",
+                                          "~ 'x'",
+                                          "~ [c]",
+                                          "* 3",
+                                          "% ()",
+                                          "[::-1]",
+                                          "[:3]",
+                                          "[-4:]",
+                                          "[0]",
+                                          "or 'x'",
+                                          "and c",
+                                          "if c else 'x'"};
+    static const char *const alone[] = {"'%s and %10s and %r' % (c, c, c)",
+                                        "'{} {:>40} {!r} {x}'.format(c, c, c, x=c)",
+                                        "'a-b' | replace('-', c)",
+                                        "', '.join([c, c])",
+                                        "'%s' | format(c)",
+                                        "namespace(x=c).x",
+                                        "dict(x=c)",
+                                        "dict.fromkeys(c)",
+                                        "cycler(c).next()",
+                                        "['a', 'b'] | join(c)",
+                                        "'a b c d' | wordwrap(1, wrapstring=c)",
+                                        "'a\nb' | indent(c)",
+                                        "'abcdefghijklmnopqrstuvwxyz' | truncate(20, true, c, 0)",
+                                        "{'a': c} | tojson(separators=(c, c))",
+                                        "[1, 2] | tojson(indent=c)",
+                                        "'x'.center(9, c[0])",
+                                        "[1, 2, 3] | batch(2, c) | list",
+                                        "[{}] | map(attribute='x', default=c) | list",
+                                        "[{}] | groupby('x', default=c)",
+                                        "joiner(c)() ~ c",
+                                        "c.split(c[2])",
+                                        "[c, [c], {c: c}] | string"};
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "\xE2\x9F\xA8q\xE2\x9F\xA9 z\xE2\x9F\xA8w q\n<\xE2\x9F\xA9>");
+    size_t rendered = 0;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        for (size_t k = 0; k < sizeof filters / sizeof *filters; k++) {
+            char expression[200];
+            snprintf(expression, sizeof expression, "%s %s", sources[i], filters[k]);
+            rendered += keeps_marks(expression, messages);
+        }
+    }
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
+        if (!keeps_marks(alone[i], messages)) fail_msg("%s", alone[i]);
+    assert_true(rendered > 300); // the rest are errors, such as a method that the value does not have
+    json_decref(messages);
+}
+
 static void rendering_fails_with_the_line_and_the_template_s_own_message(void **state) {
     (void)state;
     struct oct_chat_template *chat;
@@ -458,6 +604,7 @@ int main(void) {
         cmocka_unit_test(known_chat_templates_render_as_transformers_renders_them),
         cmocka_unit_test(nearly_all_collected_templates_render_as_transformers_renders_them),
         cmocka_unit_test(what_came_out_of_a_message_is_marked_byte_by_byte),
+        cmocka_unit_test(no_filter_method_or_operator_loses_a_mark),
         cmocka_unit_test(rendering_fails_with_the_line_and_the_template_s_own_message),
         cmocka_unit_test(extra_variables_and_tools_reach_the_template),
         cmocka_unit_test(integers_outside_64_bits_keep_their_digits),
