@@ -10,6 +10,7 @@
 #include "quant/node_file.h"
 #include "quant/python_json.h"
 #include "quant/quant_config.h"
+#include "quant/quant_config_keys.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -131,27 +132,20 @@ static oct_status show_list(const char *path, const struct oct_value *list, json
     return OCT_OK;
 }
 
-static json_t *strings(char *const *list) {
-    json_t *array = json_array();
-    for (; list && *list; list++) json_array_append_new(array, json_string(*list));
-    return array;
-}
-
 static json_t *config_to_json(const char *path, const struct oct_quant_config *config) {
-    static const char *const modes[] = {"NONE", "QUANTIZE", "MEASURE", "SHAPE", "LOAD", "AUTO"};
-    char *measurement = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
-    char *scales = oct_quant_config_file(config, config->scale_method, config->rank, config->world_size, ".npz");
-    json_t *object =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:i, s:b, s:b, s:b, s:s, s:b, s:s, s:b}", "path", path, "mode",
-                  modes[config->mode], "observer", config->observer, "scale_method", config->scale_method, "device",
-                  oct_profile_name(config->profile), "dump_stats_path", config->dump_stats_path, "allow_types",
-                  strings(config->allow_types), "allow_names", strings(config->allow_names), "block_types", strings(config->block_types),
-                  "block_names", strings(config->block_names), "calibration_sample_interval", config->calibration_sample_interval,
-                  "recalc_scales", config->recalc_scales, "ignore_modules_wo_measures", config->ignore_modules_wo_measures,
-                  "measure_outputs", config->measure_outputs, "measurement", measurement, "measurement_exists",
-                  oct_path_exists(measurement), "scales", scales, "scales_exist", oct_path_exists(scales));
-    free(measurement);
-    free(scales);
+    json_t *object = json_pack("{s:s, s:s}", "file", path, "card", oct_profile_name(config->profile));
+    for (int key = 0; key < OCT_NUM_QUANT_KEYS; key++) {
+        struct oct_buffer value = {0};
+        oct_quant_config_value(config, (enum oct_quant_key)key, &value);
+        json_object_set_new(object, oct_quant_keys[key].name, json_string(value.data ? value.data : ""));
+        oct_buffer_free(&value);
+    }
+    const char *const infixes[] = {"", config->scale_method}, *const names[] = {"measurement file", "scale file"};
+    for (int i = 0; i < 2 && oct_quant_config_uses_files(config); i++) {
+        char *file = oct_quant_config_file(config, infixes[i], config->rank, config->world_size, ".npz");
+        json_object_set_new(object, names[i], json_sprintf("%s%s", file, oct_path_exists(file) ? "" : " (not there)"));
+        free(file);
+    }
     return object;
 }
 
@@ -167,11 +161,7 @@ static oct_status show_config(const char *path, json_t *files, oct_error *err) {
     }
     const char *key;
     struct oct_table table = {.num_columns = 2};
-    json_object_foreach(object, key, value) {
-        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
-        oct_table_add(&table, (const char *[]){key, text ? text : json_string_value(value)});
-        free(text);
-    }
+    json_object_foreach(object, key, value) oct_table_add(&table, (const char *[]){key, json_string_value(value)});
     oct_table_print(&table, stdout);
     putchar('\n');
     oct_table_free(&table);

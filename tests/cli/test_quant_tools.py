@@ -134,7 +134,8 @@ def test_every_kind_of_file_is_shown(calibrated):
     assert "lm_head" in names["modules"]
     assert "\nlm_head\n" in succeeds("inspect", f"{stem}_0_1_mod_list.json").stdout
     config, = json.loads(succeeds("inspect", folder / "maxabs_quant_g3.json", "--json").stdout)
-    assert config["mode"] == "QUANTIZE" and config["scale_method"] == "MAXABS_HW" and config["measurement_exists"]
+    assert config["mode"] == "QUANTIZE" and config["scale_method"] == "MAXABS_HW" and config["card"] == "gaudi3"
+    assert config["scale file"].endswith("MAXABS_HW_0_1.npz")
     assert "dump_stats_path" in succeeds("inspect", folder / "maxabs_quant_g3.json").stdout
 
 
