@@ -261,23 +261,6 @@ static void a_node_of_another_shape_is_an_error_that_names_it(void **state) {
     oct_tree_free(&tree);
 }
 
-// What `body` writes to standard error; the caller frees it.
-static char *logged(void (*body)(void)) {
-    char *path = oct_path_join(folder, "stderr");
-    fflush(stderr);
-    int kept = dup(STDERR_FILENO), file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    dup2(file, STDERR_FILENO);
-    body();
-    fflush(stderr);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
-    close(file);
-    size_t length;
-    char *text = golden_text(path, &length);
-    free(path);
-    return text;
-}
-
 static void copy_as(const char *from, const char *name) {
     size_t length;
     oct_error err;
@@ -379,7 +362,8 @@ static void separate_projections_give_the_stacked_one_their_largest(void **state
     oct_measurement_free(m);
 }
 
-static void read_edited(void) {
+static void read_edited(void *context) {
+    (void)context;
     oct_measurement_free(read_at(prefix_in_folder("edited"), 2));
 }
 
@@ -390,7 +374,7 @@ static void a_json_that_was_edited_after_its_npz_is_told(void **state) {
     char *npz = oct_path_join(folder, "edited_hooks_maxabs_0_1.npz"), *json = oct_path_join(folder, "edited_hooks_maxabs_0_1.json");
     struct timespec older[2] = {{.tv_sec = time(NULL) - 100}, {.tv_sec = time(NULL) - 100}};
     assert_int_equal(utimensat(AT_FDCWD, npz, older, 0), 0);
-    char *log = logged(read_edited); // newer, but the same: copied after each other
+    char *log = logged(folder, read_edited, NULL); // newer, but the same: copied after each other
     assert_string_equal(log, "");
     free(log);
     size_t length;
@@ -399,7 +383,7 @@ static void a_json_that_was_edited_after_its_npz_is_told(void **state) {
     assert_int_equal(oct_file_read(json, 1 << 20, &text, &length, &err), OCT_OK);
     *strstr(text, "4.0625") = '5';
     assert_int_equal(oct_file_write(json, text, length, &err), OCT_OK);
-    log = logged(read_edited);
+    log = logged(folder, read_edited, NULL);
     assert_non_null(strstr(log, "edited_hooks_maxabs_0_1.json was changed after"));
     free(log);
     free(text);

@@ -113,6 +113,8 @@ static void assert_cannot_run(const char *text, oct_status status, const char *m
 static void what_a_run_cannot_do_is_refused(void **state) {
     (void)state;
     assert_cannot_run("{\"mode\": \"LOAD\"}", OCT_UNSUPPORTED, "mode LOAD");
+    assert_cannot_run("{\"observer\": \"shape\"}", OCT_INVALID_ARGUMENT, "\"shape\" keeps no ranges");
+    assert_cannot_run("{\"observer\": \"save\", \"mode\": \"AUTO\"}", OCT_INVALID_ARGUMENT, "\"save\" keeps no ranges");
     assert_cannot_run("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED,
                       "row_parallel_linear_allreduce_quantization: not implemented here");
 }
