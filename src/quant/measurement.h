@@ -37,9 +37,10 @@ struct oct_measurement {
     int num_layers;
     struct oct_module_measurement *modules; // (num_layers * OCT_NUM_MODULES + 1): layer-major, lm_head last. Owned
     enum oct_observer_kind observer;
-    bool outputs;      // also those that no scale needs
-    char *save_folder; // of the save observer. Owned
-    oct_error error;   // the first of the save observer's: code OCT_OK while there is none
+    bool outputs;                       // also those that no scale needs
+    enum oct_scale_precision precision; // of what is written
+    char *save_folder;                  // of the save observer. Owned
+    oct_error error;                    // the first of the save observer's: code OCT_OK while there is none
 };
 
 struct oct_measurement *oct_measurement_new(int num_layers);

@@ -4,7 +4,6 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "numeric/bf16.h"
 #include "quant/measurement.h"
 
 #include <math.h>
@@ -26,6 +25,7 @@ oct_status oct_measurement_observe(struct oct_measurement *measurement, const st
                         "observer: \"maxabs\", \"maxabs_per_channel\", \"shape\" or \"save\" expected, \"%s\" found", config->observer);
     measurement->observer = (enum oct_observer_kind)kind;
     measurement->outputs = config->measure_outputs;
+    measurement->precision = config->precision;
     if (kind == OCT_OBSERVE_MAXABS) return OCT_OK;
     for (int i = 0; i < oct_module_count(measurement->num_layers); i++) {
         int layer;
@@ -129,8 +129,8 @@ void oct_measurement_see_weight(void *context, enum oct_module module, int layer
 
 // A port that was never seen is 0, where INC's observers start: so is the second output of a row-parallel linear, the sum over ranks, when
 // there is one rank (INC on one card writes uninitialised memory there).
-static float state_number(float max) {
-    return max < 0 ? 0 : oct_bf16_round(max);
+static float state_number(const struct oct_measurement *measurement, float max) {
+    return max < 0 ? 0 : oct_scale_precision_round(measurement->precision, max);
 }
 
 struct oct_value *oct_measurement_state(const struct oct_measurement *measurement, const struct oct_module_measurement *measured, int index,
@@ -138,7 +138,7 @@ struct oct_value *oct_measurement_state(const struct oct_measurement *measuremen
     int output = index - measured->num_inputs;
     float amax = output < 0 ? measured->inputs[index] : output < measured->num_outputs ? measured->outputs[output] : measured->weight;
     const struct oct_port_detail *detail = measured->details ? &measured->details[index] : NULL;
-    float number = measurement->observer == OCT_OBSERVE_SAVE ? 0 : state_number(amax);
+    float number = measurement->observer == OCT_OBSERVE_SAVE ? 0 : state_number(measurement, amax);
     size_t n = 1;
     if (measurement->observer == OCT_OBSERVE_SHAPE && detail->num_dims) {
         float dims[OCT_MAX_SEEN_DIMS];
@@ -148,7 +148,7 @@ struct oct_value *oct_measurement_state(const struct oct_measurement *measuremen
     if (measurement->observer == OCT_OBSERVE_PER_CHANNEL && detail->channels) {
         n = (size_t)detail->num_channels;
         float *channels = oct_alloc(n, sizeof *channels, "maxima of channels");
-        for (size_t i = 0; i < n; i++) channels[i] = state_number(detail->channels[i]);
+        for (size_t i = 0; i < n; i++) channels[i] = state_number(measurement, detail->channels[i]);
         struct oct_value *array = oct_tree_array(tree, 2, (size_t[]){n, 1}, channels);
         free(channels);
         return array;

@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "numeric/bf16.h"
 #include "quant/node_file.h"
 
 #include <math.h>
@@ -95,7 +94,7 @@ struct builder {
 };
 
 static oct_status check_scale(struct builder *b, const char *name, const char *field, double scale, float *out) {
-    float rounded = oct_bf16_round((float)scale); // scales are bf16 numbers, also where a file says otherwise
+    float rounded = oct_scale_precision_round(b->method->activation.precision, (float)scale); // also where a file says otherwise
     if (!(rounded >= 0) || isinf(rounded))
         return oct_fail(b->err, OCT_CORRUPT, "%s: %s.%s: a positive scale expected, %g found", b->scale_path, name, field, scale);
     *out = usable(rounded);
@@ -394,7 +393,8 @@ static struct oct_value *weight_value(struct oct_tree *tree, const struct oct_li
 static struct oct_value *linear_output(struct oct_tree *tree, const struct oct_linear_plan *linear) {
     size_t n = (size_t)linear->num_weight_scales;
     float *products = oct_alloc(n, sizeof *products, "output scales");
-    for (size_t i = 0; i < n; i++) products[i] = oct_bf16_round(linear->weight_scales[i] * linear->input_scale);
+    for (size_t i = 0; i < n; i++)
+        products[i] = oct_scale_precision_round(linear->weight_rule.precision, linear->weight_scales[i] * linear->input_scale);
     struct oct_value *value = oct_tree_array(tree, linear->weight_rule.per_channel ? 1 : per_tensor_dims(linear), &n, products);
     free(products);
     return value;
@@ -407,8 +407,9 @@ static struct oct_value *output_of(struct oct_tree *tree, const struct oct_scale
     }
     if (slots->linear) return linear_output(tree, slots->linear);
     if (slots->output) return oct_tree_scalar(tree, *slots->output);
-    if (slots->inputs[1]) return oct_tree_scalar(tree, oct_bf16_round(*slots->inputs[0] * *slots->inputs[1])); // a product
-    return oct_tree_scalar(tree, *slots->inputs[0]);                                                           // a cache
+    if (slots->inputs[1]) // a product
+        return oct_tree_scalar(tree, oct_scale_precision_round(method->activation.precision, *slots->inputs[0] * *slots->inputs[1]));
+    return oct_tree_scalar(tree, *slots->inputs[0]); // a cache
 }
 
 static struct oct_value *node_of(struct oct_tree *tree, const struct oct_scale_method *method, const struct slots *slots,

@@ -5,6 +5,7 @@
 #include "quant/quant_config_keys.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static bool is_true(const struct oct_quant_config *config, enum oct_quant_key key) {
     return config->values[key] == OCT_KEY_TRUE;
@@ -88,6 +89,11 @@ oct_status oct_quant_config_check_run(const struct oct_quant_config *config, oct
         return oct_fail(err, OCT_UNSUPPORTED,
                         "mode LOAD: a checkpoint that INC saved holds its scales: run it without QUANT_CONFIG; other checkpoints need mode "
                         "QUANTIZE");
+    bool keeps_ranges = strcmp(config->observer, "shape") != 0 && strcmp(config->observer, "save") != 0;
+    if ((config->mode == OCT_QUANT_QUANTIZE || config->mode == OCT_QUANT_AUTO) && oct_quant_config_uses_files(config) && !keeps_ranges)
+        return oct_fail(err, OCT_INVALID_ARGUMENT,
+                        "observer: \"%s\" keeps no ranges: measure and quantize with \"maxabs\" or \"maxabs_per_channel\"",
+                        config->observer);
     if (config->values[OCT_KEY_ALLREDUCE])
         return oct_fail(err, OCT_UNSUPPORTED,
                         "row_parallel_linear_allreduce_quantization: not implemented here, and INC fails on it since 3.5: set it to false");

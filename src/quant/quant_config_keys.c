@@ -114,8 +114,10 @@ const char *oct_quant_key_choice(enum oct_quant_key key, int index) {
 }
 
 static void put_list(const char *name, char *const *items, struct oct_buffer *out) {
-    for (size_t i = 0; items && items[i]; i++)
-        oct_buffer_printf(out, "%s%s", i ? ", " : out->length ? "; " : "", i ? "" : name), oct_buffer_puts(out, items[i]);
+    for (size_t i = 0; items && items[i]; i++) {
+        oct_buffer_puts(out, i ? ", " : out->length ? "; " : "");
+        oct_buffer_printf(out, "%s%s", i ? "" : name, items[i]);
+    }
 }
 
 static void put_lists(char *const *types, char *const *names, struct oct_buffer *out) {

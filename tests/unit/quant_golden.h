@@ -6,8 +6,10 @@
 #include "base/json.h"
 #include "base/memory.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 // Paths are built in a few rotating buffers that live until the program ends.
 static inline const char *golden(const char *name) {
@@ -52,4 +54,21 @@ static inline void remove_folder(const char *folder) {
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     if (system(command) != 0) fprintf(stderr, "cannot remove %s\n", folder);
+}
+
+// What `body` writes to standard error, through a file in the folder; the caller frees it.
+static inline char *logged(const char *folder, void (*body)(void *context), void *context) {
+    char *path = oct_path_join(folder, "stderr");
+    fflush(stderr);
+    int kept = dup(STDERR_FILENO), file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    dup2(file, STDERR_FILENO);
+    body(context);
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    close(file);
+    size_t length;
+    char *text = golden_text(path, &length);
+    free(path);
+    return text;
 }

@@ -2,11 +2,18 @@
 #include "quant/node_file.h"
 #include "quant_golden.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -254,6 +261,224 @@ static void a_node_of_another_shape_is_an_error_that_names_it(void **state) {
     oct_tree_free(&tree);
 }
 
+static void copy_as(const char *from, const char *name) {
+    size_t length;
+    oct_error err;
+    char *bytes = golden_text(from, &length), *path = oct_path_join(folder, name);
+    assert_int_equal(oct_file_write(path, bytes, length, &err), OCT_OK);
+    free(bytes);
+    free(path);
+}
+
+static const char *prefix_in_folder(const char *name) {
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void files_of_two_ranks_give_the_larger_ranges(void **state) {
+    (void)state;
+    const char *ranks[] = {golden("hpu_gaudi3/tp2/inc_output_hooks_maxabs_0_2.npz"),
+                           golden("hpu_gaudi3/tp2/inc_output_hooks_maxabs_1_2.npz")};
+    struct oct_quant_config first = config_at(golden("hpu_gaudi3/tp2/inc_output")), second = first;
+    first.world_size = second.world_size = 2;
+    second.rank = 1;
+    struct oct_measurement *one, *other, *both;
+    oct_error err;
+    assert_int_equal(oct_measurement_read(&first, 2, &one, &err), OCT_OK);
+    assert_int_equal(oct_measurement_read(&second, 2, &other, &err), OCT_OK);
+    copy_as(ranks[0], "tp2_hooks_maxabs_0_2.npz");
+    copy_as(ranks[1], "tp2_hooks_maxabs_1_2.npz");
+    both = read_at(prefix_in_folder("tp2"), 2); // as rank 0 of 1, which wrote nothing
+    int larger[2] = {0};
+    for (int i = 0; i < oct_module_count(2); i++) {
+        int layer;
+        enum oct_module module = oct_module_at(2, i, &layer);
+        const struct oct_module_measurement *a = oct_measurement_at(one, module, layer), *b = oct_measurement_at(other, module, layer);
+        const struct oct_module_measurement *c = oct_measurement_at(both, module, layer);
+        for (int k = 0; k < a->num_inputs; k++) {
+            assert_true(c->inputs[k] == fmaxf(a->inputs[k], b->inputs[k]));
+            if (a->inputs[k] != b->inputs[k]) larger[a->inputs[k] < b->inputs[k]]++;
+        }
+        assert_true(c->weight == fmaxf(a->weight, b->weight));
+    }
+    assert_true(larger[0] > 0 && larger[1] > 0); // either rank has its own
+    oct_measurement_free(one);
+    oct_measurement_free(other);
+    oct_measurement_free(both);
+}
+
+static void a_missing_rank_is_an_error_that_names_it(void **state) {
+    (void)state;
+    copy_as(golden("hpu_gaudi3/tp2/inc_output_hooks_maxabs_0_2.npz"), "half_hooks_maxabs_0_2.npz");
+    struct oct_quant_config config = config_at(prefix_in_folder("half"));
+    struct oct_measurement *measurement;
+    oct_error err;
+    assert_int_equal(oct_measurement_read(&config, 2, &measurement, &err), OCT_CORRUPT);
+    assert_non_null(strstr(err.message, "half_hooks_maxabs_1_2.npz: not there"));
+}
+
+static void a_name_without_ranks_is_found(void **state) {
+    (void)state;
+    copy_as(golden("hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1.npz"), "single_hooks_maxabs.npz");
+    struct oct_measurement *measurement = read_at(prefix_in_folder("single"), 2);
+    assert_true(oct_measurement_at(measurement, OCT_LM_HEAD, 0)->inputs[0] == 9.5f);
+    oct_measurement_free(measurement);
+}
+
+static void add_node(struct oct_tree *tree, struct oct_value *nodes, const char *name, float input, float weight) {
+    struct oct_value *node = oct_tree_value(tree, OCT_VALUE_DICT), *list = oct_tree_value(tree, OCT_VALUE_LIST);
+    oct_value_append(tree, list, oct_tree_array(tree, 2, (size_t[]){1, 1}, &input));
+    oct_dict_set(tree, node, oct_tree_key(tree, "inputs"), list);
+    if (weight > 0) {
+        struct oct_value *params = oct_tree_value(tree, OCT_VALUE_DICT);
+        oct_dict_set(tree, params, oct_tree_key(tree, "weight"), oct_tree_array(tree, 2, (size_t[]){1, 1}, &weight));
+        oct_dict_set(tree, node, oct_tree_key(tree, "params"), params);
+    }
+    oct_dict_set(tree, nodes, oct_tree_string(tree, name), node);
+}
+
+static void separate_projections_give_the_stacked_one_their_largest(void **state) {
+    (void)state;
+    struct oct_tree tree = {0};
+    struct oct_value *nodes, *root = oct_node_file_new(&tree, 0, 0, "DynamicRange", &nodes);
+    add_node(&tree, nodes, "model.layers.0.self_attn.q_proj", 3, 0.5f);
+    add_node(&tree, nodes, "model.layers.0.self_attn.k_proj", 3, 2);
+    add_node(&tree, nodes, "model.layers.0.self_attn.v_proj", 3, 1);
+    add_node(&tree, nodes, "model.layers.0.mlp.gate_proj", 4, 0.25f);
+    add_node(&tree, nodes, "model.layers.0.mlp.up_proj", 4.5f, 0.125f);
+    add_node(&tree, nodes, "model.layers.0.self_attn.k_cache", 7, 0);
+    oct_error err;
+    char *stem = oct_path_join(folder, "habana_hooks_maxabs_0_1");
+    assert_int_equal(oct_node_file_write(stem, root, &err), OCT_OK);
+    free(stem);
+    oct_tree_free(&tree);
+    struct oct_measurement *m = read_at(prefix_in_folder("habana"), 1);
+    assert_true(oct_measurement_at(m, OCT_QKV_PROJ, 0)->inputs[0] == 3 && oct_measurement_at(m, OCT_QKV_PROJ, 0)->weight == 2);
+    assert_true(oct_measurement_at(m, OCT_GATE_UP_PROJ, 0)->inputs[0] == 4.5f &&
+                oct_measurement_at(m, OCT_GATE_UP_PROJ, 0)->weight == 0.25f);
+    assert_true(oct_measurement_at(m, OCT_K_CACHE, 0)->inputs[0] == 7);
+    assert_false(oct_measurement_at(m, OCT_V_CACHE, 0)->seen);
+    oct_measurement_free(m);
+}
+
+static void read_edited(void *context) {
+    (void)context;
+    oct_measurement_free(read_at(prefix_in_folder("edited"), 2));
+}
+
+static void a_json_that_was_edited_after_its_npz_is_told(void **state) {
+    (void)state;
+    copy_as(golden("hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1.npz"), "edited_hooks_maxabs_0_1.npz");
+    copy_as(golden("hpu_gaudi3/tp1/inc_output_hooks_maxabs_0_1.json"), "edited_hooks_maxabs_0_1.json");
+    char *npz = oct_path_join(folder, "edited_hooks_maxabs_0_1.npz"), *json = oct_path_join(folder, "edited_hooks_maxabs_0_1.json");
+    struct timespec older[2] = {{.tv_sec = time(NULL) - 100}, {.tv_sec = time(NULL) - 100}};
+    assert_int_equal(utimensat(AT_FDCWD, npz, older, 0), 0);
+    char *log = logged(folder, read_edited, NULL); // newer, but the same: copied after each other
+    assert_string_equal(log, "");
+    free(log);
+    size_t length;
+    oct_error err;
+    char *text;
+    assert_int_equal(oct_file_read(json, 1 << 20, &text, &length, &err), OCT_OK);
+    *strstr(text, "4.0625") = '5';
+    assert_int_equal(oct_file_write(json, text, length, &err), OCT_OK);
+    log = logged(folder, read_edited, NULL);
+    assert_non_null(strstr(log, "edited_hooks_maxabs_0_1.json was changed after"));
+    free(log);
+    free(text);
+    free(npz);
+    free(json);
+}
+
+// --- what goes wrong while writing ------------------------------------------------------------------------------------------------
+
+// The written measurement whose qkv_proj range tells which one it is.
+static oct_status write_range(const char *prefix, float range, oct_error *err) {
+    struct oct_measurement *measurement = oct_measurement_new(8);
+    struct oct_observer observer = oct_measurement_observer(measurement);
+    for (int layer = 0; layer < 8; layer++)
+        observer.see(observer.context, OCT_QKV_PROJ, layer, OCT_INPUT0, &(struct oct_seen){.amax = range, .factor = 1});
+    struct oct_quant_config config = config_at(prefix);
+    oct_status status = oct_measurement_write(measurement, &config, 0, err);
+    oct_measurement_free(measurement);
+    return status;
+}
+
+static float range_of(const char *prefix) {
+    struct oct_measurement *measurement = read_at(prefix, 8);
+    float range = oct_measurement_at(measurement, OCT_QKV_PROJ, 7)->inputs[0];
+    oct_measurement_free(measurement);
+    return range;
+}
+
+// A limit on the size of files stands for a full disk: writing fails half way.
+static void a_full_disk_leaves_the_old_files_and_says_so(void **state) {
+    (void)state;
+    const char *prefix = prefix_in_folder("full");
+    oct_error err;
+    assert_int_equal(write_range(prefix, 2, &err), OCT_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){.rlim_cur = 600, .rlim_max = 600});
+        oct_status status = write_range(prefix, 3, &err);
+        _exit(status == OCT_IO && strstr(err.message, "full_hooks_maxabs_0_1.json: cannot write: ") ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    assert_true(range_of(prefix) == 2);
+    char command[160];
+    snprintf(command, sizeof command, "ls '%s' | grep -q tmp", folder);
+    assert_int_not_equal(system(command), 0); // nothing half is left
+}
+
+static void a_folder_without_permission_is_refused_in_incs_words(void **state) {
+    (void)state;
+    char *readonly = oct_path_join(folder, "readonly"), *prefix = oct_path_join(readonly, "inc_output");
+    assert_int_equal(mkdir(readonly, 0755), 0);
+    assert_int_equal(chmod(folder, 0755), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) _exit(0); // root may write anywhere
+        chmod(readonly, 0555);
+        struct oct_quant_config config = config_at(prefix);
+        oct_error err;
+        char expected[256];
+        snprintf(expected, sizeof expected, "Measurements dump directory '%s' is non-writable", readonly);
+        _exit(oct_measurement_prepare(&config, &err) == OCT_IO && !strcmp(err.message, expected) ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    free(prefix);
+    free(readonly);
+}
+
+// A writer that is killed at any moment leaves a measurement that can be read: an older one or a newer one, never half of one.
+static void a_killed_run_leaves_files_that_can_be_read(void **state) {
+    (void)state;
+    const char *prefix = prefix_in_folder("killed");
+    oct_error err;
+    assert_int_equal(write_range(prefix, 1, &err), OCT_OK);
+    for (int round = 0; round < 20; round++) {
+        pid_t child = fork();
+        if (child == 0)
+            for (int i = 2;; i++) write_range(prefix, (float)(i % 200), &err);
+        usleep((useconds_t)(700 * round));
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        float range = range_of(prefix);
+        assert_true(range >= 0 && range < 200);
+        size_t length;
+        char *path = oct_path_join(folder, "killed_hooks_maxabs_0_1.json"), *json = golden_text(path, &length);
+        assert_true(length > 2 && json[0] == '{' && json[length - 1] == '}');
+        free(json);
+        free(path);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(incs_measurement_of_a_model_is_read_and_written_alike),
@@ -265,6 +490,14 @@ int main(void) {
         cmocka_unit_test(a_missing_measurement_names_the_remedy),
         cmocka_unit_test(files_of_an_older_run_are_moved_away),
         cmocka_unit_test(a_folder_that_cannot_be_made_is_an_error),
+        cmocka_unit_test(files_of_two_ranks_give_the_larger_ranges),
+        cmocka_unit_test(a_missing_rank_is_an_error_that_names_it),
+        cmocka_unit_test(a_name_without_ranks_is_found),
+        cmocka_unit_test(separate_projections_give_the_stacked_one_their_largest),
+        cmocka_unit_test(a_json_that_was_edited_after_its_npz_is_told),
+        cmocka_unit_test(a_full_disk_leaves_the_old_files_and_says_so),
+        cmocka_unit_test(a_folder_without_permission_is_refused_in_incs_words),
+        cmocka_unit_test(a_killed_run_leaves_files_that_can_be_read),
         cmocka_unit_test(former_names_and_channels_are_understood),
         cmocka_unit_test(a_node_of_another_shape_is_an_error_that_names_it),
     };

@@ -1,3 +1,4 @@
+#include "quant/node_file.h"
 #include "quant/plan.h"
 #include "quant_golden.h"
 
@@ -253,6 +254,99 @@ static void an_unmeasured_module_is_an_error_or_stays_in_bf16(void **state) {
     oct_measurement_free(measurement);
 }
 
+// A Gaudi that only saw prompts through its fused kernel measured no products: their operands are that kernel's.
+static void a_measurement_of_the_fused_kernel_alone_is_enough(void **state) {
+    (void)state;
+    struct oct_quant_config config = config_at(golden("hpu_gaudi2/prefill_only_fsdpa/inc_output"), OCT_GAUDI2, "MAXABS_HW");
+    struct oct_measurement *measurement = NULL;
+    oct_error err;
+    assert_int_equal(oct_measurement_read(&config, 2, &measurement, &err), OCT_OK);
+    oct_measurement_at(measurement, OCT_LM_HEAD, 0)->seen = true; // it saw no logits
+    oct_measurement_at(measurement, OCT_LM_HEAD, 0)->inputs[0] = 1;
+    config.dump_stats_path = (char *)path_in_folder("fused/inc_output");
+    struct oct_plan *plan = NULL;
+    if (oct_plan_build(&config, measurement, 2, true, &plan, &err) != OCT_OK) fail_msg("%s", err.message);
+    for (int layer = 0; layer < 2; layer++) {
+        const struct oct_attention_plan *a = &plan->layers[layer].attention;
+        assert_true(a->matmul_qk && a->matmul_av && a->fused_sdpa && !a->softmax && !a->batch2block);
+        assert_true(a->matmul_qk_scales[0] == a->fused_sdpa_scales[0] && a->matmul_qk_scales[1] == a->fused_sdpa_scales[1]);
+        assert_true(a->matmul_av_scales[0] == a->fused_sdpa_scales[3] && a->matmul_av_scales[1] == a->fused_sdpa_scales[2]);
+    }
+    // The fused kernel's scales are those that INC gave it.
+    json_t *inc = golden_json("hpu_gaudi2/prefill_only_fsdpa/inc_output_hooks_maxabs_MAXABS_HW_0_1.json");
+    json_t *node = json_object_get(json_object_get(inc, "Nodes"), "model.layers.0.self_attn.attn.impl.fused_scaled_dot_product_attention");
+    for (size_t i = 0; i < 4; i++)
+        assert_true(json_number_value(json_array_get(json_object_get(node, "inputs"), i)) ==
+                    (double)plan->layers[0].attention.fused_sdpa_scales[i]);
+    assert_true(json_number_value(json_array_get(json_object_get(node, "outputs"), 0)) ==
+                (double)plan->layers[0].attention.fused_sdpa_output_scale);
+    json_decref(inc);
+    oct_plan_free(plan);
+    oct_measurement_free(measurement);
+}
+
+static void add_cached_part(struct oct_tree *tree, struct oct_value *nodes, const char *name, float input, const float *weights, size_t n) {
+    struct oct_value *node = oct_tree_value(tree, OCT_VALUE_DICT), *list = oct_tree_value(tree, OCT_VALUE_LIST);
+    struct oct_value *params = oct_tree_value(tree, OCT_VALUE_DICT), *both = oct_tree_value(tree, OCT_VALUE_DICT);
+    oct_value_append(tree, list, oct_tree_scalar(tree, input));
+    oct_dict_set(tree, both, oct_tree_int(tree, 0), oct_tree_array(tree, 1, &n, weights));
+    oct_dict_set(tree, params, oct_tree_key(tree, "weight"), n > 1 ? both : oct_tree_scalar(tree, *weights));
+    oct_dict_set(tree, node, oct_tree_key(tree, "inputs"), list);
+    oct_dict_set(tree, node, oct_tree_key(tree, "params"), params);
+    oct_dict_set(tree, nodes, oct_tree_string(tree, name), node);
+}
+
+static void cached_scales_of_separate_projections_are_stacked(void **state) {
+    (void)state;
+    struct oct_measurement *measurement = smollm2();
+    struct oct_quant_config config = config_at(path_in_folder("parts/inc_output"), OCT_GAUDI3, "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2");
+    struct oct_tree tree = {0};
+    struct oct_value *nodes, *root = oct_node_file_new(&tree, 0, 0, "Scale", &nodes);
+    add_cached_part(&tree, nodes, "model.layers.0.self_attn.q_proj", 0.5f, (float[]){1, 2}, 2);
+    add_cached_part(&tree, nodes, "model.layers.0.self_attn.k_proj", 4, (float[]){4, 8}, 2);
+    add_cached_part(&tree, nodes, "model.layers.0.self_attn.v_proj", 2, (float[]){16, 32}, 2);
+    add_cached_part(&tree, nodes, "model.layers.0.mlp.gate_proj", 1, (float[]){0.5f}, 1);
+    add_cached_part(&tree, nodes, "model.layers.0.mlp.up_proj", 0.5f, (float[]){0.25f}, 1);
+    oct_error err;
+    assert_int_equal(
+        oct_node_file_write(path_in_folder("parts/inc_output_hooks_maxabs_ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2_0_1"), root, &err),
+        OCT_OK);
+    struct oct_plan *plan = built(&config, measurement);
+    const struct oct_linear_plan *qkv = &plan->layers[0].qkv_proj, *gate_up = &plan->layers[0].gate_up_proj;
+    assert_true(qkv->input_scale == 4 && gate_up->input_scale == 1);
+    assert_int_equal(qkv->num_weight_scales, 6);
+    for (int i = 0; i < 6; i++) assert_true(qkv->weight_scales[i] == ldexpf(1, i));
+    assert_true(gate_up->num_weight_scales == 1 && gate_up->weight_scales[0] == 0.5f);
+    oct_tree_free(&tree);
+    oct_plan_free(plan);
+    oct_measurement_free(measurement);
+}
+
+struct sources {
+    const struct oct_quant_config *config;
+    const struct oct_measurement *measurement;
+};
+
+static void build_and_free(void *context) {
+    const struct sources *sources = context;
+    oct_plan_free(built(sources->config, sources->measurement));
+}
+
+static void scales_that_the_measurement_no_longer_gives_are_told(void **state) {
+    (void)state;
+    struct oct_measurement *measurement = smollm2();
+    struct oct_quant_config config = config_at(golden("smollm2/gaudi3/inc_output"), OCT_GAUDI3, "MAXABS_HW");
+    struct sources sources = {&config, measurement};
+    char *log = logged(folder, build_and_free, &sources);
+    assert_string_equal(log, "");
+    free(log);
+    oct_measurement_at(measurement, OCT_DOWN_PROJ, 3)->inputs[0] *= 8;
+    log = logged(folder, build_and_free, &sources);
+    assert_non_null(strstr(log, "the scales of 1 modules (the first is model.layers.3.mlp.down_proj)"));
+    free(log);
+    oct_measurement_free(measurement);
+}
+
 static void a_cache_in_bf16_is_not_planned(void **state) {
     (void)state;
     struct oct_measurement *measurement = smollm2();
@@ -293,6 +387,9 @@ int main(void) {
         cmocka_unit_test(modules_of_others_stay_in_the_file),
         cmocka_unit_test(fixed_scales_need_no_files),
         cmocka_unit_test(an_unmeasured_module_is_an_error_or_stays_in_bf16),
+        cmocka_unit_test(a_measurement_of_the_fused_kernel_alone_is_enough),
+        cmocka_unit_test(cached_scales_of_separate_projections_are_stacked),
+        cmocka_unit_test(scales_that_the_measurement_no_longer_gives_are_told),
         cmocka_unit_test(a_cache_in_bf16_is_not_planned),
         cmocka_unit_test(impossible_scales_are_refused),
     };

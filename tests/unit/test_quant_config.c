@@ -113,6 +113,8 @@ static void assert_cannot_run(const char *text, oct_status status, const char *m
 static void what_a_run_cannot_do_is_refused(void **state) {
     (void)state;
     assert_cannot_run("{\"mode\": \"LOAD\"}", OCT_UNSUPPORTED, "mode LOAD");
+    assert_cannot_run("{\"observer\": \"shape\"}", OCT_INVALID_ARGUMENT, "\"shape\" keeps no ranges");
+    assert_cannot_run("{\"observer\": \"save\", \"mode\": \"AUTO\"}", OCT_INVALID_ARGUMENT, "\"save\" keeps no ranges");
     assert_cannot_run("{\"row_parallel_linear_allreduce_quantization\": true}", OCT_UNSUPPORTED,
                       "row_parallel_linear_allreduce_quantization: not implemented here");
 }
@@ -292,6 +294,44 @@ static void families_of_models_get_the_scripts_blocklists(void **state) {
     }
 }
 
+static void the_documentation_has_the_table_of_keys(void **state) {
+    (void)state;
+    struct oct_buffer table = {0};
+    oct_quant_keys_markdown(&table);
+    char path[1100];
+    snprintf(path, sizeof path, "%s/../../../docs/quant-config.md", golden(""));
+    size_t length;
+    char *text = golden_text(path, &length);
+    assert_non_null(text);
+    if (!strstr(text, table.data)) fail_msg("docs/quant-config.md must hold:\n%s", table.data);
+    free(text);
+    oct_buffer_free(&table);
+}
+
+static void assert_value(const struct oct_quant_config *config, enum oct_quant_key key, const char *expected) {
+    struct oct_buffer text = {0};
+    oct_quant_config_value(config, key, &text);
+    assert_string_equal(text.data, expected);
+    oct_buffer_free(&text);
+}
+
+static void every_value_can_be_shown(void **state) {
+    (void)state;
+    struct oct_quant_config *config =
+        loaded("c.json", "{\"mode\": \"measure\", \"blacklist\": {\"types\": [\"Matmul\"], \"names\": [\"lm_head\", \"mlp\"]},"
+                         "\"calibration_sample_interval\": \"7\", \"dump_stats_path\": \"/d/p\"}");
+    assert_value(config, OCT_KEY_MODE, "MEASURE");
+    assert_value(config, OCT_KEY_OBSERVER, "maxabs");
+    assert_value(config, OCT_KEY_DUMP_STATS_PATH, "/d/p");
+    assert_value(config, OCT_KEY_SCALE_METHOD, "MAXABS_HW");
+    assert_value(config, OCT_KEY_ALLOWLIST, "empty");
+    assert_value(config, OCT_KEY_BLOCKLIST, "types Matmul; names lm_head, mlp");
+    assert_value(config, OCT_KEY_DEVICE_FOR_SCALES, "the card that the names say, or GAUDI3");
+    assert_value(config, OCT_KEY_CALIBRATION_SAMPLE_INTERVAL, "7");
+    assert_value(config, OCT_KEY_SEPERATE_MEASURE_FILES, "true");
+    oct_quant_config_free(config);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_keys_have_incs_defaults),
@@ -302,6 +342,8 @@ int main(void) {
         cmocka_unit_test(the_profile_follows_from_the_key_then_from_the_names),
         cmocka_unit_test(modules_are_selected_as_inc_selects_them),
         cmocka_unit_test(the_modules_are_those_of_a_gaudi),
+        cmocka_unit_test(the_documentation_has_the_table_of_keys),
+        cmocka_unit_test(every_value_can_be_shown),
         cmocka_unit_test(a_costly_pattern_ends),
         cmocka_unit_test(file_names_carry_rank_and_method),
         cmocka_unit_test(the_pair_has_the_layout_of_the_calibration_scripts),

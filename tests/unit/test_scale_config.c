@@ -118,8 +118,29 @@ static void what_is_no_rule_is_refused(void **state) {
     assert_refused("{\"default\": {\"weight\": 3}}", "scale_method: a dict expected, integer found");
 }
 
+static void the_rules_of_each_module_are_dumped_as_inc_dumps_them(void **state) {
+    (void)state;
+    struct oct_quant_config *config = example();
+    const char *folder = new_folder();
+    char path[128];
+    snprintf(path, sizeof path, "%s/dump.json", folder);
+    oct_error err;
+    assert_int_equal(oct_quant_config_dump_scale_methods(config, NUM_LAYERS, path, &err), OCT_OK);
+    size_t length;
+    char *found = golden_text(path, &length),
+         *expected = golden_text(golden("hpu_gaudi2/scale_method_dict/scale_method_dump.json"), &length);
+    assert_string_equal(found, expected);
+    free(found);
+    free(expected);
+    snprintf(path, sizeof path, "%s/missing/dump.json", folder);
+    assert_int_equal(oct_quant_config_dump_scale_methods(config, NUM_LAYERS, path, &err), OCT_IO);
+    remove_folder(folder);
+    oct_quant_config_free(config);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_rules_of_each_module_are_dumped_as_inc_dumps_them),
         cmocka_unit_test(a_module_gets_the_rules_that_inc_gives_it),
         cmocka_unit_test(its_scales_are_incs),
         cmocka_unit_test(what_is_no_rule_is_refused),
