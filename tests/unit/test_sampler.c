@@ -21,7 +21,7 @@ static int32_t sample(const struct oct_sampling *sampling, const float *logits, 
     struct oct_sampler *sampler = oct_sampler_new(VOCAB);
     struct oct_logprob logprobs[VOCAB + 1];
     int32_t token;
-    assert_true(oct_sampler_sample(sampler, sampling, logits, tokens, 1, num_tokens, &token, logprobs));
+    assert_int_equal(oct_sampler_sample(sampler, sampling, logits, tokens, 1, num_tokens, &token, logprobs), OCT_SAMPLED);
     oct_sampler_free(sampler);
     return token;
 }
@@ -36,7 +36,7 @@ static void assert_distribution(struct oct_sampling sampling, const float *logit
     for (int i = 0; i < DRAWS; i++) {
         int32_t token;
         sampling.seed = (uint64_t)i;
-        assert_true(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL));
+        assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL), OCT_SAMPLED);
         counts[token]++;
     }
     for (int i = 0; i < VOCAB; i++) {
@@ -156,7 +156,7 @@ static void penalties_follow_their_definitions(void **state) {
     struct oct_sampler *sampler = oct_sampler_new(VOCAB); // what was counted for one sequence is forgotten for the next
     int32_t token;
     for (int i = 0; i < 2; i++) {
-        assert_true(oct_sampler_sample(sampler, &frequency, without_prompt, tokens, 1, 2, &token, NULL));
+        assert_int_equal(oct_sampler_sample(sampler, &frequency, without_prompt, tokens, 1, 2, &token, NULL), OCT_SAMPLED);
         assert_int_equal(token, 7);
     }
     oct_sampler_free(sampler);
@@ -172,7 +172,7 @@ static void min_tokens_keeps_stop_tokens_out(void **state) {
     const int32_t tokens[] = {0, 1, 1}, stops[] = {2, 3};
     struct oct_sampling sampling = at_temperature(0);
     sampling.stop_token_ids = stops;
-    sampling.num_stop_token_ids = 2;
+    sampling.num_stop_token_ids = sampling.num_late_token_ids = 2;
     sampling.min_tokens = 2;
     assert_int_equal(sample(&sampling, logits, tokens, 2), 5);
     assert_int_equal(sample(&sampling, logits, tokens, 3), 2);
@@ -204,7 +204,7 @@ static void draws_of_one_seed_are_independent(void **state) {
     int32_t previous = 0;
     for (int i = 0; i < DRAWS; i++) {
         int32_t token;
-        assert_true(oct_sampler_sample(sampler, &sampling, two, tokens, 1, i + 1, &token, NULL));
+        assert_int_equal(oct_sampler_sample(sampler, &sampling, two, tokens, 1, i + 1, &token, NULL), OCT_SAMPLED);
         pairs[previous][token]++;
         previous = token;
     }
@@ -223,7 +223,7 @@ static void logprobs_are_of_the_raw_distribution(void **state) {
     struct oct_sampler *sampler = oct_sampler_new(VOCAB);
     struct oct_logprob logprobs[4];
     int32_t token;
-    assert_true(oct_sampler_sample(sampler, &sampling, logits, tokens, 1, 2, &token, logprobs));
+    assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, tokens, 1, 2, &token, logprobs), OCT_SAMPLED);
     const int32_t ids[] = {4, 1, 4, 7};
     assert_int_equal(token, 4);
     for (int i = 0; i < 4; i++) {
@@ -245,7 +245,7 @@ static void nan_and_infinite_logits_are_refused(void **state) {
             float logits[VOCAB] = {0};
             int32_t token;
             logits[at] = bad[i];
-            assert_false(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL));
+            assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL), OCT_SAMPLED_NOT_FINITE);
         }
     oct_sampler_free(sampler);
 }
@@ -270,7 +270,7 @@ static void parameters_out_of_range_are_named(void **state) {
     cases[9].sampling.max_tokens = -1, cases[9].name = "max_tokens";
     cases[10].sampling.max_tokens = 3, cases[10].sampling.min_tokens = 4, cases[10].name = "min_tokens";
     cases[11].sampling.num_logprobs = VOCAB + 2, cases[11].name = "logprobs";
-    cases[12].sampling.stop_token_ids = stop, cases[12].sampling.num_stop_token_ids = 1, cases[12].name = "stop_token_ids";
+    cases[12].sampling.stop_token_ids = stop, cases[12].sampling.num_late_token_ids = 1, cases[12].name = "stop_token_ids";
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         oct_error err;
         assert_int_equal(oct_sampling_check(&cases[i].sampling, VOCAB, &err), OCT_INVALID_ARGUMENT);
