@@ -78,7 +78,7 @@ static bool will_be_shared(const struct oct_scheduler *scheduler, const struct o
 static void preempt_last(struct oct_scheduler *scheduler) {
     struct oct_sequence *last = scheduler->running[--scheduler->num_running];
     oct_block_table_clear(&last->blocks, &scheduler->blocks);
-    last->num_computed = last->num_published = last->num_rows = 0;
+    last->num_rows = 0;
     oct_scheduler_enqueue(scheduler, last);
     scheduler->stats.preemptions++;
 }

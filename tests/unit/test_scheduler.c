@@ -608,7 +608,8 @@ static void prompt_logprobs_are_those_of_every_prefix(void **state) {
         while (!logprobs) {
             const struct oct_sampled *sampled;
             int count;
-            assert_non_null(oct_scheduler_plan(scheduler, ++now));
+            const struct oct_batch *batch = oct_scheduler_plan(scheduler, ++now);
+            assert_in_range(batch->num_logit_rows, 0, oct_scheduler_logit_rows(&scheduler->options));
             oct_scheduler_run(scheduler, &sampled, &count);
             for (int i = 0; i < count; i++)
                 if (sampled[i].user == &scored) logprobs = sampled[i].prompt_logprobs;
