@@ -16,7 +16,8 @@ enum { MOST_SEQS = 1 << 14, MOST_BATCHED_TOKENS = 1 << 20, MOST_BLOCK_SIZE = 1 <
 // The numbers of the options, with the defaults filled in.
 struct limits {
     enum oct_dtype compute;
-    int max_num_seqs, max_num_batched_tokens, block_size;
+    struct oct_scheduler_options scheduler; // without max_model_len, which the KV blocks decide
+    int block_size;
     int max_positions; // tokens that positions exist for
 };
 
@@ -38,11 +39,11 @@ static oct_status read_dtype(const char *name, enum oct_dtype *out, oct_error *e
 static oct_status read_limits(const oct_engine_options *options, const struct oct_model_config *config, struct limits *out,
                               oct_error *err) {
     OCT_TRY(read_dtype(options->dtype, &out->compute, err));
-    out->max_num_seqs = or_default(options->max_num_seqs, DEFAULT_MAX_NUM_SEQS);
-    OCT_TRY(check_range("max_num_seqs", out->max_num_seqs, 1, MOST_SEQS, err));
-    int rows = out->max_num_seqs > DEFAULT_MAX_NUM_BATCHED_TOKENS ? out->max_num_seqs : DEFAULT_MAX_NUM_BATCHED_TOKENS;
-    out->max_num_batched_tokens = or_default(options->max_num_batched_tokens, rows);
-    OCT_TRY(check_range("max_num_batched_tokens", out->max_num_batched_tokens, out->max_num_seqs, MOST_BATCHED_TOKENS, err));
+    int seqs = or_default(options->max_num_seqs, DEFAULT_MAX_NUM_SEQS);
+    OCT_TRY(check_range("max_num_seqs", seqs, 1, MOST_SEQS, err));
+    int rows = or_default(options->max_num_batched_tokens, seqs > DEFAULT_MAX_NUM_BATCHED_TOKENS ? seqs : DEFAULT_MAX_NUM_BATCHED_TOKENS);
+    OCT_TRY(check_range("max_num_batched_tokens", rows, seqs, MOST_BATCHED_TOKENS, err));
+    out->scheduler = (struct oct_scheduler_options){.max_num_seqs = seqs, .max_num_batched_tokens = rows};
     out->block_size = or_default(options->block_size, DEFAULT_BLOCK_SIZE);
     OCT_TRY(check_range("block_size", out->block_size, BLOCK_SIZE_STEP, MOST_BLOCK_SIZE, err));
     if (out->block_size % BLOCK_SIZE_STEP)
@@ -60,8 +61,8 @@ static oct_status open_llama(struct oct_engine *engine, const oct_engine_options
         .compute = limits->compute,
         .plan = engine->quantization.plan,
         .max_positions = limits->max_positions,
-        .max_rows = limits->max_num_batched_tokens,
-        .max_logit_rows = limits->max_num_seqs,
+        .max_rows = limits->scheduler.max_num_batched_tokens,
+        .max_logit_rows = oct_scheduler_logit_rows(&limits->scheduler),
         .progress = &progress,
         .on_weight = engine->quantization.measuring ? oct_measurement_see_weight : NULL,
         .on_weight_context = engine->quantization.measurement,
@@ -99,8 +100,8 @@ static oct_status open_kv_cache(struct oct_engine *engine, const oct_engine_opti
     size_t block_bytes = oct_kv_cache_block_bytes(engine->llama, limits->block_size), size = (size_t)limits->block_size;
     size_t sequence_blocks = ((size_t)limits->max_positions + size - 1) / size;
     size_t budget = kv_budget(options), num_blocks = budget / block_bytes;
-    if (!options->kv_cache_bytes && num_blocks > sequence_blocks * (size_t)limits->max_num_seqs)
-        num_blocks = sequence_blocks * (size_t)limits->max_num_seqs;
+    if (!options->kv_cache_bytes && num_blocks > sequence_blocks * (size_t)limits->scheduler.max_num_seqs)
+        num_blocks = sequence_blocks * (size_t)limits->scheduler.max_num_seqs;
     if (num_blocks > (size_t)INT_MAX / size) num_blocks = (size_t)INT_MAX / size;
     size_t needed = options->max_model_len ? sequence_blocks : 1;
     if (num_blocks < needed) return fail_kv_budget(needed * block_bytes, needed * size, budget, err);
@@ -113,11 +114,8 @@ static oct_status open_kv_cache(struct oct_engine *engine, const oct_engine_opti
 }
 
 static oct_status open_scheduler(struct oct_engine *engine, const struct limits *limits, oct_error *err) {
-    struct oct_scheduler_options options = {
-        .max_num_seqs = limits->max_num_seqs,
-        .max_num_batched_tokens = limits->max_num_batched_tokens,
-        .max_model_len = engine->max_model_len,
-    };
+    struct oct_scheduler_options options = limits->scheduler;
+    options.max_model_len = engine->max_model_len;
     OCT_TRY(oct_scheduler_open(engine->llama, engine->cache, &options, &engine->scheduler, err));
     if (engine->quantization.measuring) oct_scheduler_set_observer(engine->scheduler, &engine->quantization.observer);
     oct_scheduler_get_stats(engine->scheduler, &engine->stats);

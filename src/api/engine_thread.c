@@ -2,6 +2,7 @@
 // sleeps while there is nothing to do.
 #include "api/engine.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <signal.h>
@@ -24,9 +25,9 @@ static void announce(struct oct_engine *engine, struct oct_request *request) {
 static void add_request(struct oct_engine *engine, struct oct_request *request) {
     oct_error err;
     TAILQ_INSERT_TAIL(&engine->active, request, link);
-    if (oct_scheduler_add(engine->scheduler, request->prompt, request->prompt_tokens, &request->sampling, request, &request->sequence,
-                          &err) == OCT_OK)
-        return;
+    struct oct_sequence_options options = {
+        .prompt = request->prompt, .prompt_length = request->prompt_tokens, .sampling = &request->sampling, .user = request};
+    if (oct_scheduler_add(engine->scheduler, &options, &request->sequence, &err) == OCT_OK) return;
     oct_request_end(request, OCT_FINISH_ERROR, &err);
     announce(engine, request);
 }
@@ -56,7 +57,8 @@ static void step(struct oct_engine *engine) {
     const struct oct_sampled *sampled;
     int count;
     oct_error err;
-    oct_scheduler_step(engine->scheduler, &sampled, &count);
+    if (!oct_scheduler_plan(engine->scheduler, oct_seconds())) return;
+    oct_scheduler_run(engine->scheduler, &sampled, &count);
     if (engine->quantization.measuring && oct_quantization_measured(&engine->quantization, &err) != OCT_OK)
         oct_log(OCT_LOG_WARNING, "%s", err.message);
     for (int i = 0; i < count; i++) {

@@ -72,6 +72,7 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     struct oct_sampling sampling = sampling_of(params);
     int32_t *stops = stop_tokens(engine, params, &sampling.num_stop_token_ids);
     sampling.stop_token_ids = stops;
+    sampling.num_late_token_ids = sampling.num_stop_token_ids;
     oct_status status = oct_scheduler_check(engine->scheduler, prompt, prompt_length, &sampling, err);
     if (status == OCT_OK) status = check_stop_strings(params, err);
     if (status != OCT_OK) {

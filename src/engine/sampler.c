@@ -1,92 +1,77 @@
-// One idea carries all filters: the candidates form a heap, best first, and are popped in descending order only as far as top_k or
-// top_p need them, so that the vocabulary is never sorted.
+// sampler.c: one idea keeps every filter cheap: the vocabulary is never sorted. top_k keeps a heap of k; for top_p a bound is known that
+// the tokens it keeps are above, and only those are ranked, only as far as needed; without either the draw is two passes of sums.
 #include "engine/sampler.h"
 
 #include "base/memory.h"
+#include "engine/candidates.h"
+#include "engine/exponential.h"
+#include "engine/logits_processors.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 // Below this temperature the distribution is a single token in float32 anyway.
 #define GREEDY_TEMPERATURE 1e-5f
 
-struct candidate {
-    float logit;
-    int32_t id;
-};
+enum { STRIDE = 64 }; // ids whose exponentials are taken at once
 
 struct oct_sampler {
     int vocab_size;
-    float *adjusted;              // (vocab_size) logits after penalties
-    int32_t *counts;              // (vocab_size) all zero between calls
-    struct candidate *candidates; // (vocab_size)
+    struct oct_logits_processors *processors;
+    struct oct_candidate *candidates; // (vocab_size + 1) one more, because collecting writes before it looks
 };
 
 struct oct_sampler *oct_sampler_new(int vocab_size) {
     struct oct_sampler *sampler = oct_alloc(1, sizeof *sampler, "the sampler");
     sampler->vocab_size = vocab_size;
-    sampler->adjusted = oct_alloc((size_t)vocab_size, sizeof *sampler->adjusted, "the sampler's logits");
-    sampler->counts = oct_alloc((size_t)vocab_size, sizeof *sampler->counts, "the sampler's token counts");
-    sampler->candidates = oct_alloc((size_t)vocab_size, sizeof *sampler->candidates, "the sampler's candidates");
+    sampler->processors = oct_logits_processors_new(vocab_size);
+    sampler->candidates = oct_alloc((size_t)vocab_size + 1, sizeof *sampler->candidates, "the sampler's candidates");
     return sampler;
 }
 
 void oct_sampler_free(struct oct_sampler *sampler) {
     if (!sampler) return;
-    free(sampler->adjusted);
-    free(sampler->counts);
+    oct_logits_processors_free(sampler->processors);
     free(sampler->candidates);
     free(sampler);
 }
 
-// --- candidates -------------------------------------------------------------------------------------------------------------------
+// --- sums of exponentials ---------------------------------------------------------------------------------------------------------
 
-// A heap in heap[0 .. size), the best on top. Popped candidates stand behind it, so that after all pops the array is ascending.
-struct ranking {
-    struct candidate *heap;
-    int size, count;
+// What the probabilities are proportional to: exp((logit - highest) * inverse), and 0 below `least`.
+struct weighting {
+    float highest, inverse, least;
 };
 
-static bool better(struct candidate a, struct candidate b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+static inline float weight_of(const struct weighting *w, float logit) {
+    float weight = oct_exp((logit - w->highest) * w->inverse);
+    return logit >= w->least ? weight : 0;
 }
 
-static void sift_down(struct candidate *heap, int size, int at) {
-    struct candidate moved = heap[at];
-    for (int child; (child = 2 * at + 1) < size; at = child) {
-        if (child + 1 < size && better(heap[child + 1], heap[child])) child++;
-        if (!better(heap[child], moved)) break;
-        heap[at] = heap[child];
-    }
-    heap[at] = moved;
+// The weights of up to STRIDE logits, and their sum in a fixed order.
+static double weigh(const struct weighting *w, const float *logits, int count, float *weights) {
+    double sum = 0;
+    if (count == STRIDE)
+        for (int i = 0; i < STRIDE; i++) weights[i] = weight_of(w, logits[i]);
+    else
+        for (int i = 0; i < count; i++) weights[i] = weight_of(w, logits[i]);
+    for (int i = 0; i < count; i++) sum += (double)weights[i];
+    return sum;
 }
 
-static struct ranking rank_candidates(struct candidate *candidates, int count) {
-    for (int i = count / 2 - 1; i >= 0; i--) sift_down(candidates, count, i);
-    return (struct ranking){candidates, count, count};
+static int stride_at(int begin, int count) {
+    return count - begin < STRIDE ? count - begin : STRIDE;
 }
 
-// The i-th best candidate (0: the best).
-static struct candidate ranked(struct ranking *ranking, int i) {
-    while (ranking->count - ranking->size <= i) {
-        struct candidate best = ranking->heap[0];
-        ranking->heap[0] = ranking->heap[--ranking->size];
-        sift_down(ranking->heap, ranking->size, 0);
-        ranking->heap[ranking->size] = best;
-    }
-    return ranking->heap[ranking->count - 1 - i];
+static double total_weight(const struct weighting *w, const float *logits, int count) {
+    float weights[STRIDE];
+    double total = 0;
+    for (int i = 0; i < count; i += STRIDE) total += weigh(w, logits + i, stride_at(i, count), weights);
+    return total;
 }
 
-// Every id whose logit is at least `least`.
-static int collect_candidates(struct oct_sampler *sampler, const float *logits, float least) {
-    int count = 0;
-    for (int32_t id = 0; id < sampler->vocab_size; id++)
-        if (logits[id] >= least) sampler->candidates[count++] = (struct candidate){logits[id], id};
-    return count;
-}
-
-// --- the raw distribution ---------------------------------------------------------------------------------------------------------
+// --- log-probabilities ------------------------------------------------------------------------------------------------------------
 
 static bool all_finite(const float *logits, int count) {
     bool finite = true;
@@ -94,20 +79,7 @@ static bool all_finite(const float *logits, int count) {
     return finite;
 }
 
-static float largest(const float *logits, int count) {
-    enum { LANES = 16 }; // independent maxima, so that the compiler may take several at once
-    float lanes[LANES], largest_of_all = logits[0];
-    for (int j = 0; j < LANES; j++) lanes[j] = logits[0];
-    int i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int j = 0; j < LANES; j++) lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
-    for (; i < count; i++) lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
-    for (int j = 0; j < LANES; j++) largest_of_all = lanes[j] > largest_of_all ? lanes[j] : largest_of_all;
-    return largest_of_all;
-}
-
-static int32_t argmax(const float *logits, int count) { // the lowest id of several
-    float highest = largest(logits, count);
+static int32_t argmax(const float *logits, int count, float highest) { // the lowest id of several
     int32_t best = 0;
     while (best < count - 1 && logits[best] != highest) best++;
     return best;
@@ -115,56 +87,35 @@ static int32_t argmax(const float *logits, int count) { // the lowest id of seve
 
 // log(sum(exp(logits)))
 static float log_sum_exp(const float *logits, int count) {
-    float highest = largest(logits, count);
-    double sum = 0;
-    for (int i = 0; i < count; i++) sum += expf(logits[i] - highest);
-    return highest + (float)log(sum);
+    struct weighting raw = {.highest = oct_largest(logits, count), .inverse = 1, .least = -FLT_MAX};
+    return raw.highest + (float)log(total_weight(&raw, logits, count));
 }
 
-static void report_logprobs(struct oct_sampler *sampler, const float *logits, int32_t token, int num_logprobs,
+static int32_t rank_of(const float *logits, int count, float logit) {
+    int32_t likelier = 0;
+    for (int i = 0; i < count; i++) likelier += logits[i] > logit;
+    return likelier + 1;
+}
+
+// token's own, then those of ids (count - 1), or, where ids is NULL, the best.
+static void report_logprobs(struct oct_sampler *sampler, const float *logits, int32_t token, const int32_t *ids, int count,
                             struct oct_logprob *logprobs) {
-    float normalizer = log_sum_exp(logits, sampler->vocab_size);
-    logprobs[0] = (struct oct_logprob){token, logits[token] - normalizer};
-    if (num_logprobs == 1) return;
-    struct ranking ranking = rank_candidates(sampler->candidates, collect_candidates(sampler, logits, -INFINITY));
-    for (int i = 1; i < num_logprobs; i++) {
-        struct candidate best = ranked(&ranking, i - 1);
-        logprobs[i] = (struct oct_logprob){best.id, best.logit - normalizer};
+    int vocab_size = sampler->vocab_size;
+    float normalizer = log_sum_exp(logits, vocab_size);
+    logprobs[0] = (struct oct_logprob){token, logits[token] - normalizer, rank_of(logits, vocab_size, logits[token])};
+    if (ids) {
+        for (int i = 1; i < count; i++) logprobs[i] = (struct oct_logprob){ids[i - 1], logits[ids[i - 1]] - normalizer, 0};
+        return;
     }
+    struct oct_candidate *best = sampler->candidates;
+    if (count > 1) oct_select_best(logits, vocab_size, count - 1, -FLT_MAX, best);
+    for (int i = 1; i < count; i++) logprobs[i] = (struct oct_logprob){best[i - 1].id, best[i - 1].logit - normalizer, i};
 }
 
-// --- penalties --------------------------------------------------------------------------------------------------------------------
-
-// repetition: prompt and output tokens, presence and frequency: output tokens only.
-static void apply_penalties(struct oct_sampler *sampler, const struct oct_sampling *sampling, const int32_t *tokens, int prompt_length,
-                            int num_tokens) {
-    enum { APPLIED = -1 };
-    int32_t *counts = sampler->counts;
-    for (int i = prompt_length; i < num_tokens; i++) counts[tokens[i]]++;
-    for (int i = 0; i < num_tokens; i++) {
-        int32_t id = tokens[i], count = counts[id];
-        if (count == APPLIED) continue;
-        float logit = sampler->adjusted[id];
-        logit = logit > 0 ? logit / sampling->repetition_penalty : logit * sampling->repetition_penalty;
-        logit -= (float)count * sampling->frequency_penalty;
-        if (count > 0) logit -= sampling->presence_penalty;
-        sampler->adjusted[id] = logit;
-        counts[id] = APPLIED;
-    }
-    for (int i = 0; i < num_tokens; i++) counts[tokens[i]] = 0;
-}
-
-// The logits that the token is chosen from: `logits` itself when nothing changes them.
-static const float *adjusted_logits(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits,
-                                    const int32_t *tokens, int prompt_length, int num_tokens) {
-    bool penalties = sampling->repetition_penalty != 1 || sampling->presence_penalty != 0 || sampling->frequency_penalty != 0;
-    bool too_early_to_stop = num_tokens - prompt_length < sampling->min_tokens && sampling->num_stop_token_ids > 0;
-    if (!penalties && !too_early_to_stop) return logits;
-    memcpy(sampler->adjusted, logits, (size_t)sampler->vocab_size * sizeof *logits);
-    if (too_early_to_stop)
-        for (int i = 0; i < sampling->num_stop_token_ids; i++) sampler->adjusted[sampling->stop_token_ids[i]] = -INFINITY;
-    if (penalties) apply_penalties(sampler, sampling, tokens, prompt_length, num_tokens);
-    return sampler->adjusted;
+bool oct_sampler_score(struct oct_sampler *sampler, const float *logits, int32_t token, int count, struct oct_logprob *logprobs) {
+    if (!all_finite(logits, sampler->vocab_size)) return false;
+    report_logprobs(sampler, logits, token, NULL, count, logprobs);
+    return true;
 }
 
 // --- the draw ---------------------------------------------------------------------------------------------------------------------
@@ -183,84 +134,98 @@ static double uniform(uint64_t seed, int counter) {
     return (double)(mix(start + golden_gamma * ((uint64_t)counter + 1)) >> 11) * 0x1p-53;
 }
 
-static int32_t draw(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits, double u) {
-    float highest = largest(logits, sampler->vocab_size);
-    float inverse = 1 / sampling->temperature;
-    // min_p: exp((logit - highest) / temperature) >= min_p
-    float least = sampling->min_p > 0 ? highest + sampling->temperature * logf(sampling->min_p) : -INFINITY;
-    int count = collect_candidates(sampler, logits, least);
-    bool top_k = sampling->top_k > 0 && sampling->top_k < count;
-    bool filtered = top_k || sampling->top_p < 1;
-    struct ranking ranking = {sampler->candidates, count, count};
-    if (filtered) ranking = rank_candidates(sampler->candidates, count);
-    if (top_k) {
-        count = sampling->top_k;
-        ranked(&ranking, count - 1);
-    }
-    // Candidates that count stand at the end of the array in ascending order after top_k, anywhere in it without.
-    const struct candidate *first = ranking.heap + ranking.count - count;
-    double total = 0;
-    for (int i = 0; i < count; i++) total += expf((first[i].logit - highest) * inverse);
-    if (sampling->top_p < 1) { // the fewest best ones that hold top_p of the total
-        double held = 0;
-        for (int i = 0; i < count && held < sampling->top_p * total; i++) {
-            held += expf((ranked(&ranking, i).logit - highest) * inverse);
-            if (held >= sampling->top_p * total) count = i + 1;
+// From all that weigh something.
+static int32_t draw_from_all(const struct weighting *w, const float *logits, int count, double u) {
+    float weights[STRIDE];
+    double target = u * total_weight(w, logits, count), passed = 0;
+    int32_t chosen = 0;
+    for (int begin = 0; begin < count; begin += STRIDE) {
+        double sum = weigh(w, logits + begin, stride_at(begin, count), weights);
+        if (sum > 0 && passed + sum > target) {
+            double within = passed;
+            for (int i = 0; i < stride_at(begin, count) && within <= target; i++) {
+                if (weights[i] > 0) chosen = begin + i;
+                within += (double)weights[i];
+            }
+            return chosen;
         }
-        total = held;
+        for (int i = 0; sum > 0 && i < stride_at(begin, count); i++)
+            if (weights[i] > 0) chosen = begin + i; // where rounding leaves the target above the sum of all: the last one
+        passed += sum;
     }
-    double target = u * total, passed = 0;
-    struct candidate chosen = ranking.heap[0];
-    for (int i = 0; i < count; i++) {
-        chosen = filtered ? ranked(&ranking, i) : ranking.heap[i];
-        passed += expf((chosen.logit - highest) * inverse);
-        if (passed > target) break;
+    return chosen;
+}
+
+// Candidates that top_p leaves: the fewest best ones that hold top_p of the total. Returns how many, and their weight.
+static int cut_top_p(const struct weighting *w, struct oct_ranking *ranking, double top_p, double total, double *held) {
+    *held = 0;
+    for (int i = 0; i < ranking->count; i++) {
+        *held += (double)weight_of(w, oct_ranked(ranking, i).logit);
+        if (*held >= top_p * total) return i + 1;
+    }
+    return ranking->count;
+}
+
+static int32_t draw_from_best(const struct weighting *w, struct oct_ranking *ranking, int count, double target) {
+    double passed = 0;
+    struct oct_candidate chosen = oct_ranked(ranking, 0);
+    for (int i = 0; i < count && passed <= target; i++) {
+        chosen = oct_ranked(ranking, i);
+        passed += (double)weight_of(w, chosen.logit);
     }
     return chosen.id;
 }
 
-bool oct_sampler_sample(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits, const int32_t *tokens,
-                        int prompt_length, int num_tokens, int32_t *token, struct oct_logprob *logprobs) {
-    if (!all_finite(logits, sampler->vocab_size)) return false;
-    const float *chosen_from = adjusted_logits(sampler, sampling, logits, tokens, prompt_length, num_tokens);
-    if (sampling->temperature < GREEDY_TEMPERATURE)
-        *token = argmax(chosen_from, sampler->vocab_size);
-    else
-        *token = draw(sampler, sampling, chosen_from, uniform(sampling->seed, num_tokens - prompt_length));
-    if (sampling->num_logprobs > 0) report_logprobs(sampler, logits, *token, sampling->num_logprobs, logprobs);
-    return true;
+static int32_t draw_top_k(struct oct_sampler *sampler, const struct oct_sampling *sampling, const struct weighting *w, const float *logits,
+                          double u) {
+    struct oct_candidate *best = sampler->candidates;
+    int count = oct_select_best(logits, sampler->vocab_size, sampling->top_k, w->least, best);
+    double total = 0, held = 0;
+    for (int i = 0; i < count; i++) total += (double)weight_of(w, best[i].logit);
+    int kept = 0;
+    while (kept < count && (kept == 0 || held < (double)sampling->top_p * total)) held += (double)weight_of(w, best[kept++].logit);
+    double target = u * held, passed = 0;
+    int chosen = -1;
+    while (chosen + 1 < kept && passed <= target) passed += (double)weight_of(w, best[++chosen].logit);
+    return best[chosen].id;
 }
 
-oct_status oct_sampling_check(const struct oct_sampling *sampling, int vocab_size, oct_error *err) {
-    const struct {
-        const char *name;
-        float value, lowest, highest;
-        const char *range;
-    } ranges[] = {
-        {"temperature", sampling->temperature, 0, 1e6f, "a number of at least 0"},
-        {"top_p", sampling->top_p, 1e-38f, 1, "a number above 0, at most 1,"},
-        {"min_p", sampling->min_p, 0, 1, "a number from 0 to 1"},
-        {"repetition_penalty", sampling->repetition_penalty, 1e-38f, 1e6f, "a number above 0"},
-        {"presence_penalty", sampling->presence_penalty, -2, 2, "a number from -2 to 2"},
-        {"frequency_penalty", sampling->frequency_penalty, -2, 2, "a number from -2 to 2"},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (!(ranges[i].value >= ranges[i].lowest && ranges[i].value <= ranges[i].highest)) // NaN is out of range too
-            return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: %s expected, %g found", ranges[i].name, ranges[i].range,
-                            (double)ranges[i].value);
-    if (sampling->top_k < 0)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "top_k: at least 1, or 0 for all, expected, %d found", sampling->top_k);
-    if (sampling->max_tokens < 0)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "max_tokens: at least 1 expected, %d found", sampling->max_tokens);
-    if (sampling->min_tokens < 0 || (sampling->max_tokens > 0 && sampling->min_tokens > sampling->max_tokens))
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "min_tokens: from 0 to max_tokens (%d) expected, %d found", sampling->max_tokens,
-                        sampling->min_tokens);
-    if (sampling->num_logprobs < 0 || sampling->num_logprobs > vocab_size + 1)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "logprobs: from 0 to the size of the vocabulary (%d) expected, %d found", vocab_size,
-                        sampling->num_logprobs);
-    for (int i = 0; i < sampling->num_stop_token_ids; i++)
-        if (sampling->stop_token_ids[i] < 0 || sampling->stop_token_ids[i] >= vocab_size)
-            return oct_fail(err, OCT_INVALID_ARGUMENT, "stop_token_ids: ids below the size of the vocabulary (%d) expected, %d found",
-                            vocab_size, (int)sampling->stop_token_ids[i]);
-    return OCT_OK;
+// Tokens lighter than (1 - top_p) / vocab_size of the total together hold less than 1 - top_p of it: the ones that top_p keeps are heavier.
+static int32_t draw_top_p(struct oct_sampler *sampler, const struct oct_sampling *sampling, const struct weighting *w, const float *logits,
+                          double u) {
+    const double margin = 0.5; // far more than rounding could move the bound
+    double total = total_weight(w, logits, sampler->vocab_size), held;
+    double lightest = margin * (1 - (double)sampling->top_p) / sampler->vocab_size * total;
+    float bound = w->highest + sampling->temperature * (float)log(lightest);
+    float least = bound > w->least ? bound : w->least;
+    struct oct_ranking ranking = oct_rank(sampler->candidates, oct_collect(logits, sampler->vocab_size, least, sampler->candidates));
+    int count = cut_top_p(w, &ranking, (double)sampling->top_p, total, &held);
+    return draw_from_best(w, &ranking, count, u * held);
+}
+
+static int32_t draw(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits, float highest, double u) {
+    struct weighting w = {.highest = highest, .inverse = 1 / sampling->temperature, .least = -FLT_MAX}; // masked logits are below that
+    if (sampling->min_p > 0) { // exp((logit - highest) / temperature) >= min_p
+        float least = highest + sampling->temperature * logf(sampling->min_p);
+        w.least = least > w.least ? least : w.least;
+    }
+    if (sampling->top_k > 0 && sampling->top_k < sampler->vocab_size) return draw_top_k(sampler, sampling, &w, logits, u);
+    if (sampling->top_p < 1) return draw_top_p(sampler, sampling, &w, logits, u);
+    return draw_from_all(&w, logits, sampler->vocab_size, u);
+}
+
+enum oct_sampled_status oct_sampler_sample(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits,
+                                           const int32_t *tokens, int prompt_length, int num_tokens, int32_t *token,
+                                           struct oct_logprob *logprobs) {
+    int vocab_size = sampler->vocab_size;
+    if (!all_finite(logits, vocab_size)) return OCT_SAMPLED_NOT_FINITE;
+    const float *processed = oct_logits_process(sampler->processors, sampling, logits, tokens, prompt_length, num_tokens);
+    float highest = oct_largest(processed, vocab_size);
+    if (highest == -INFINITY) return OCT_SAMPLED_NONE_LEFT;
+    if (sampling->temperature < GREEDY_TEMPERATURE)
+        *token = argmax(processed, vocab_size, highest);
+    else
+        *token = draw(sampler, sampling, processed, highest, uniform(sampling->seed, num_tokens - prompt_length));
+    if (sampling->num_logprobs > 0) report_logprobs(sampler, logits, *token, sampling->logprob_token_ids, sampling->num_logprobs, logprobs);
+    return OCT_SAMPLED;
 }

@@ -1,56 +1,11 @@
-// scheduler.c: continuous batching. Every step takes one token of each running sequence, and fills what is left of its rows with
-// prompts, in chunks, first come first served. When blocks run out, the sequence that was admitted last gives its own back and is
-// computed again later (its tokens are kept, so nothing it has said changes).
-#include "engine/engine.h"
+// scheduler.c: the sequences of one model, from add to remove. Those that wait and those that run are each kept in the order of service, so
+// that the next to be admitted is the first of the one, and the next to be preempted the last of the other.
+#include "engine/scheduler.h"
 
-#include "base/clock.h"
 #include "base/memory.h"
-#include "engine/kv_blocks.h"
-#include "engine/sampler.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
-
-struct oct_sequence {
-    TAILQ_ENTRY(oct_sequence) queue; // while waiting
-    void *user;
-    int32_t *tokens; // (num_tokens of max_tokens) the prompt, then what was sampled. Owned
-    int prompt_length, num_tokens, max_tokens;
-    int num_computed; // leading tokens whose K and V are in the blocks
-    int num_rows;     // rows in this step
-    struct oct_block_table blocks;
-    struct oct_sampling sampling; // its stop_token_ids are owned
-    struct oct_logprob *logprobs; // (sampling.num_logprobs) of the last token. Owned
-    enum oct_outcome outcome;
-    double admitted_at; // seconds; 0: never yet
-};
-
-TAILQ_HEAD(sequence_queue, oct_sequence);
-
-struct oct_scheduler {
-    struct oct_llama *llama; // borrowed, like the cache and the observer
-    struct oct_kv_cache *cache;
-    const struct oct_observer *observer;
-    struct oct_scheduler_options options;
-    int vocab_size;
-    struct oct_kv_blocks blocks;
-    struct oct_sampler *sampler;
-    struct sequence_queue waiting;
-    int num_waiting;
-    struct oct_sequence **running; // (num_running of max_num_seqs) in the order of admission
-    int num_running;
-    struct oct_batch batch;      // points to the arrays below
-    int32_t *tokens, *positions; // (max_num_batched_tokens)
-    int32_t *row_starts;         // (max_num_seqs + 1)
-    int32_t *logit_rows;         // (max_num_seqs)
-    int32_t *block_tables;       // (max_num_seqs, max_blocks)
-    float *logits;               // (max_num_seqs, vocab_size) pages
-    size_t logits_bytes;
-    struct oct_sampled *sampled; // (num_sampled of max_num_seqs) of the last step
-    int num_sampled;
-    struct oct_scheduler_stats stats;
-};
 
 static int smaller(int a, int b) {
     return a < b ? a : b;
@@ -58,10 +13,11 @@ static int smaller(int a, int b) {
 
 // --- open and close ---------------------------------------------------------------------------------------------------------------
 
-oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cache, const struct oct_scheduler_options *options,
-                              struct oct_scheduler **out, oct_error *err) {
-    const struct oct_kv_shape *shape = &cache->shape;
-    size_t seqs = (size_t)options->max_num_seqs, rows = (size_t)options->max_num_batched_tokens;
+int oct_scheduler_logit_rows(const struct oct_scheduler_options *options) {
+    return options->max_num_seqs + smaller(OCT_SCORE_ROWS, options->max_num_batched_tokens);
+}
+
+static oct_status check_options(const struct oct_scheduler_options *options, const struct oct_kv_shape *shape, oct_error *err) {
     if (options->max_num_seqs < 1 || options->max_num_batched_tokens < options->max_num_seqs)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "max_num_batched_tokens: at least max_num_seqs (%d) expected, %d found",
                         options->max_num_seqs, options->max_num_batched_tokens);
@@ -69,7 +25,19 @@ oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cach
         return oct_fail(err, OCT_INVALID_ARGUMENT,
                         "max_model_len: from 2 to the %lld tokens that %d KV blocks of %d hold expected, %d found",
                         (long long)shape->num_blocks * shape->block_size, shape->num_blocks, shape->block_size, options->max_model_len);
-    size_t vocab = (size_t)llama->config.vocab_size, logits_bytes = seqs * vocab * sizeof(float);
+    if (options->long_prefill_token_threshold < 0)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "long_prefill_token_threshold: at least 0 expected, %d found",
+                        options->long_prefill_token_threshold);
+    return OCT_OK;
+}
+
+oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cache, const struct oct_scheduler_options *options,
+                              struct oct_scheduler **out, oct_error *err) {
+    const struct oct_kv_shape *shape = &cache->shape;
+    OCT_TRY(check_options(options, shape, err));
+    size_t seqs = (size_t)options->max_num_seqs, rows = (size_t)options->max_num_batched_tokens;
+    size_t vocab = (size_t)llama->config.vocab_size, logit_rows = (size_t)oct_scheduler_logit_rows(options);
+    size_t logits_bytes = logit_rows * vocab * sizeof(float);
     void *logits;
     OCT_TRY(oct_pages_alloc(logits_bytes, "the logits of a step", &logits, err));
 
@@ -80,7 +48,7 @@ oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cach
     scheduler->vocab_size = llama->config.vocab_size;
     scheduler->logits = logits;
     scheduler->logits_bytes = logits_bytes;
-    oct_kv_blocks_open(&scheduler->blocks, shape->block_size, shape->num_blocks);
+    oct_kv_blocks_open(&scheduler->blocks, shape->block_size, shape->num_blocks, !options->no_prefix_caching);
     scheduler->sampler = oct_sampler_new(llama->config.vocab_size);
     TAILQ_INIT(&scheduler->waiting);
     int max_blocks = oct_kv_blocks_needed(&scheduler->blocks, options->max_model_len);
@@ -89,7 +57,7 @@ oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cach
     scheduler->tokens = oct_alloc(rows, sizeof *scheduler->tokens, "tokens of a step");
     scheduler->positions = oct_alloc(rows, sizeof *scheduler->positions, "positions of a step");
     scheduler->row_starts = oct_alloc(seqs + 1, sizeof *scheduler->row_starts, "row starts of a step");
-    scheduler->logit_rows = oct_alloc(seqs, sizeof *scheduler->logit_rows, "logit rows of a step");
+    scheduler->logit_rows = oct_alloc(logit_rows, sizeof *scheduler->logit_rows, "logit rows of a step");
     scheduler->block_tables = oct_alloc(seqs * (size_t)max_blocks, sizeof *scheduler->block_tables, "block tables of a step");
     scheduler->batch = (struct oct_batch){
         .tokens = scheduler->tokens,
@@ -125,6 +93,37 @@ void oct_scheduler_set_observer(struct oct_scheduler *scheduler, const struct oc
     scheduler->observer = observer;
 }
 
+void oct_scheduler_reset_prefix_cache(struct oct_scheduler *scheduler) {
+    oct_kv_blocks_forget(&scheduler->blocks);
+}
+
+// --- the queue --------------------------------------------------------------------------------------------------------------------
+
+bool oct_sequence_precedes(const struct oct_sequence *a, const struct oct_sequence *b) {
+    return a->priority < b->priority || (a->priority == b->priority && a->arrival < b->arrival);
+}
+
+bool oct_sequence_scores(const struct oct_sequence *sequence) {
+    return sequence->sampling.num_prompt_logprobs > 0 && sequence->num_scored < sequence->prompt_length - 1;
+}
+
+// From the end, where first come, first served puts it.
+void oct_scheduler_enqueue(struct oct_scheduler *scheduler, struct oct_sequence *sequence) {
+    struct oct_sequence *before = TAILQ_LAST(&scheduler->waiting, oct_sequence_queue);
+    while (before && oct_sequence_precedes(sequence, before)) before = TAILQ_PREV(before, oct_sequence_queue, queue);
+    if (before)
+        TAILQ_INSERT_AFTER(&scheduler->waiting, before, sequence, queue);
+    else
+        TAILQ_INSERT_HEAD(&scheduler->waiting, sequence, queue);
+    sequence->outcome = OCT_SEQ_WAITING;
+    scheduler->num_waiting++;
+}
+
+void oct_scheduler_dequeue(struct oct_scheduler *scheduler, struct oct_sequence *sequence) {
+    TAILQ_REMOVE(&scheduler->waiting, sequence, queue);
+    scheduler->num_waiting--;
+}
+
 // --- sequences --------------------------------------------------------------------------------------------------------------------
 
 oct_status oct_scheduler_check(const struct oct_scheduler *scheduler, const int32_t *prompt, size_t prompt_length,
@@ -140,27 +139,32 @@ oct_status oct_scheduler_check(const struct oct_scheduler *scheduler, const int3
     return oct_sampling_check(sampling, scheduler->vocab_size, err);
 }
 
-oct_status oct_scheduler_add(struct oct_scheduler *scheduler, const int32_t *prompt, int prompt_length, const struct oct_sampling *sampling,
-                             void *user, struct oct_sequence **out, oct_error *err) {
-    OCT_TRY(oct_scheduler_check(scheduler, prompt, (size_t)prompt_length, sampling, err));
+oct_status oct_scheduler_add(struct oct_scheduler *scheduler, const struct oct_sequence_options *options, struct oct_sequence **out,
+                             oct_error *err) {
+    const struct oct_sampling *sampling = options->sampling;
+    int prompt_length = options->prompt_length;
+    OCT_TRY(oct_scheduler_check(scheduler, options->prompt, (size_t)prompt_length, sampling, err));
     int room = scheduler->options.max_model_len - prompt_length;
     int max_tokens = prompt_length + (sampling->max_tokens > 0 ? smaller(sampling->max_tokens, room) : room);
-    size_t num_stops = (size_t)sampling->num_stop_token_ids;
+    int max_blocks = oct_kv_blocks_needed(&scheduler->blocks, max_tokens);
+    size_t prompt_rows = (size_t)prompt_length - 1;
 
     struct oct_sequence *sequence = oct_alloc(1, sizeof *sequence, "a sequence");
-    sequence->user = user;
+    sequence->user = options->user;
     sequence->tokens = oct_alloc((size_t)max_tokens, sizeof *sequence->tokens, "the tokens of a sequence");
-    memcpy(sequence->tokens, prompt, (size_t)prompt_length * sizeof *prompt);
+    memcpy(sequence->tokens, options->prompt, (size_t)prompt_length * sizeof *options->prompt);
     sequence->prompt_length = sequence->num_tokens = prompt_length;
     sequence->max_tokens = max_tokens;
-    oct_block_table_open(&sequence->blocks, oct_kv_blocks_needed(&scheduler->blocks, max_tokens));
+    oct_block_table_open(&sequence->blocks, max_blocks);
+    sequence->prefix_root = oct_prefix_root(&scheduler->blocks.prefix_cache, options->cache_salt);
+    sequence->keys = oct_alloc((size_t)max_blocks, sizeof *sequence->keys, "block keys of a sequence");
     sequence->sampling = *sampling;
-    int32_t *stops = oct_alloc(num_stops, sizeof *stops, "stop token ids");
-    if (num_stops) memcpy(stops, sampling->stop_token_ids, num_stops * sizeof *stops);
-    sequence->sampling.stop_token_ids = stops;
     sequence->logprobs = oct_alloc((size_t)sampling->num_logprobs, sizeof *sequence->logprobs, "log-probabilities of a token");
-    TAILQ_INSERT_TAIL(&scheduler->waiting, sequence, queue);
-    scheduler->num_waiting++;
+    sequence->prompt_logprobs =
+        oct_alloc(prompt_rows * (size_t)sampling->num_prompt_logprobs, sizeof *sequence->prompt_logprobs, "log-probabilities of a prompt");
+    sequence->priority = scheduler->options.policy == OCT_POLICY_PRIORITY ? options->priority : 0;
+    sequence->arrival = scheduler->num_added++;
+    oct_scheduler_enqueue(scheduler, sequence);
     *out = sequence;
     return OCT_OK;
 }
@@ -169,158 +173,29 @@ double oct_sequence_admitted_at(const struct oct_sequence *sequence) {
     return sequence->admitted_at;
 }
 
-static void stop_waiting(struct oct_scheduler *scheduler, struct oct_sequence *sequence) {
-    TAILQ_REMOVE(&scheduler->waiting, sequence, queue);
-    scheduler->num_waiting--;
-}
-
-static void stop_running(struct oct_scheduler *scheduler, struct oct_sequence *sequence) {
-    int at = 0;
-    while (scheduler->running[at] != sequence) at++;
-    scheduler->num_running--;
-    memmove(scheduler->running + at, scheduler->running + at + 1, (size_t)(scheduler->num_running - at) * sizeof *scheduler->running);
-    oct_block_table_clear(&sequence->blocks, &scheduler->blocks);
+int oct_sequence_cached_tokens(const struct oct_sequence *sequence) {
+    return sequence->cached_tokens;
 }
 
 void oct_scheduler_remove(struct oct_scheduler *scheduler, struct oct_sequence *sequence) {
-    if (sequence->outcome == OCT_SEQ_WAITING) stop_waiting(scheduler, sequence);
-    if (sequence->outcome == OCT_SEQ_RUNNING) stop_running(scheduler, sequence);
+    if (sequence->outcome == OCT_SEQ_WAITING) oct_scheduler_dequeue(scheduler, sequence);
+    if (sequence->outcome == OCT_SEQ_RUNNING) {
+        int at = 0;
+        while (scheduler->running[at] != sequence) at++;
+        scheduler->num_running--;
+        memmove(scheduler->running + at, scheduler->running + at + 1, (size_t)(scheduler->num_running - at) * sizeof *scheduler->running);
+        oct_block_table_clear(&sequence->blocks, &scheduler->blocks);
+    }
     oct_block_table_close(&sequence->blocks);
-    free((void *)sequence->sampling.stop_token_ids);
+    free(sequence->keys);
     free(sequence->logprobs);
+    free(sequence->prompt_logprobs);
     free(sequence->tokens);
     free(sequence);
 }
 
 bool oct_scheduler_has_work(const struct oct_scheduler *scheduler) {
     return scheduler->num_running > 0 || scheduler->num_waiting > 0;
-}
-
-// --- the step ---------------------------------------------------------------------------------------------------------------------
-
-// The sequence that was admitted last goes back to the head of the queue, without its blocks.
-static void preempt_last(struct oct_scheduler *scheduler) {
-    struct oct_sequence *last = scheduler->running[scheduler->num_running - 1];
-    stop_running(scheduler, last);
-    last->outcome = OCT_SEQ_WAITING;
-    last->num_computed = 0;
-    TAILQ_INSERT_HEAD(&scheduler->waiting, last, queue);
-    scheduler->num_waiting++;
-    scheduler->stats.preemptions++;
-}
-
-// Rows for the running sequences. Only the one admitted last can still be in its prompt: nobody is admitted after a prompt that used
-// up the rows. So all the others, which decode, come before it.
-static void schedule_running(struct oct_scheduler *scheduler, int *rows_left) {
-    for (int i = 0; i < scheduler->num_running; i++) {
-        struct oct_sequence *sequence = scheduler->running[i];
-        sequence->num_rows = smaller(sequence->num_tokens - sequence->num_computed, *rows_left);
-        while (!oct_block_table_grow(&sequence->blocks, &scheduler->blocks, sequence->num_computed + sequence->num_rows)) {
-            preempt_last(scheduler);
-            if (i == scheduler->num_running) return; // it was this one
-        }
-        *rows_left -= sequence->num_rows;
-    }
-}
-
-// A prompt is admitted when all of it fits in free blocks, and one more block for each running sequence is left, so that it is not
-// preempted again as soon as they grow.
-static void admit_waiting(struct oct_scheduler *scheduler, int *rows_left) {
-    struct oct_sequence *first;
-    while (*rows_left > 0 && scheduler->num_running < scheduler->options.max_num_seqs && (first = TAILQ_FIRST(&scheduler->waiting))) {
-        int needed = oct_kv_blocks_needed(&scheduler->blocks, first->num_tokens);
-        if (needed + scheduler->num_running > scheduler->blocks.num_free) return;
-        stop_waiting(scheduler, first);
-        OCT_CHECK(oct_block_table_grow(&first->blocks, &scheduler->blocks, first->num_tokens));
-        if (first->admitted_at == 0) first->admitted_at = oct_seconds();
-        first->outcome = OCT_SEQ_RUNNING;
-        first->num_rows = smaller(first->num_tokens, *rows_left);
-        *rows_left -= first->num_rows;
-        scheduler->running[scheduler->num_running++] = first;
-    }
-}
-
-// Whether this step brings the sequence to its last token, whose logits say what follows.
-static bool reaches_end(const struct oct_sequence *sequence) {
-    return sequence->num_computed + sequence->num_rows == sequence->num_tokens;
-}
-
-static void build_batch(struct oct_scheduler *scheduler) {
-    struct oct_batch *batch = &scheduler->batch;
-    int rows = 0, logit_rows = 0;
-    for (int i = 0; i < scheduler->num_running; i++) {
-        const struct oct_sequence *sequence = scheduler->running[i];
-        scheduler->row_starts[i] = rows;
-        memcpy(scheduler->block_tables + (size_t)i * (size_t)batch->max_blocks, sequence->blocks.ids,
-               (size_t)sequence->blocks.count * sizeof *scheduler->block_tables);
-        for (int row = 0; row < sequence->num_rows; row++, rows++) {
-            scheduler->positions[rows] = sequence->num_computed + row;
-            scheduler->tokens[rows] = sequence->tokens[sequence->num_computed + row];
-        }
-        if (reaches_end(sequence)) scheduler->logit_rows[logit_rows++] = rows - 1;
-    }
-    scheduler->row_starts[scheduler->num_running] = rows;
-    batch->num_rows = rows;
-    batch->num_seqs = scheduler->num_running;
-    batch->num_logit_rows = logit_rows;
-}
-
-static enum oct_outcome outcome_after(const struct oct_sequence *sequence, int32_t token) {
-    for (int i = 0; i < sequence->sampling.num_stop_token_ids; i++)
-        if (sequence->sampling.stop_token_ids[i] == token) return OCT_SEQ_STOPPED;
-    return sequence->num_tokens == sequence->max_tokens ? OCT_SEQ_LENGTH : OCT_SEQ_RUNNING;
-}
-
-static void sample(struct oct_scheduler *scheduler, struct oct_sequence *sequence, const float *logits) {
-    int32_t token = -1;
-    if (sequence->num_tokens == sequence->prompt_length) scheduler->stats.prompt_tokens += (uint64_t)sequence->prompt_length;
-    bool sampled = oct_sampler_sample(scheduler->sampler, &sequence->sampling, logits, sequence->tokens, sequence->prompt_length,
-                                      sequence->num_tokens, &token, sequence->logprobs);
-    if (sampled) {
-        sequence->tokens[sequence->num_tokens++] = token;
-        scheduler->stats.generation_tokens++;
-    }
-    enum oct_outcome outcome = sampled ? outcome_after(sequence, token) : OCT_SEQ_FAILED;
-    scheduler->sampled[scheduler->num_sampled++] = (struct oct_sampled){
-        .sequence = sequence,
-        .user = sequence->user,
-        .token = token,
-        .outcome = outcome,
-        .logprobs = sampled ? sequence->logprobs : NULL,
-        .num_logprobs = sampled ? sequence->sampling.num_logprobs : 0,
-    };
-}
-
-static void take_results(struct oct_scheduler *scheduler) {
-    const float *logits = scheduler->logits;
-    for (int i = 0; i < scheduler->num_running; i++) {
-        struct oct_sequence *sequence = scheduler->running[i];
-        bool ended = reaches_end(sequence);
-        sequence->num_computed += sequence->num_rows;
-        if (!ended) continue;
-        sample(scheduler, sequence, logits);
-        logits += scheduler->vocab_size;
-    }
-    for (int i = 0; i < scheduler->num_sampled; i++) {
-        const struct oct_sampled *sampled = &scheduler->sampled[i];
-        if (sampled->outcome != OCT_SEQ_RUNNING) stop_running(scheduler, sampled->sequence);
-        sampled->sequence->outcome = sampled->outcome;
-    }
-}
-
-void oct_scheduler_step(struct oct_scheduler *scheduler, const struct oct_sampled **out, int *count) {
-    int rows_left = scheduler->options.max_num_batched_tokens;
-    scheduler->num_sampled = 0;
-    schedule_running(scheduler, &rows_left);
-    admit_waiting(scheduler, &rows_left);
-    if (scheduler->num_running > 0) {
-        build_batch(scheduler);
-        oct_llama_forward(scheduler->llama, scheduler->cache, &scheduler->batch, scheduler->logits, scheduler->observer);
-        scheduler->stats.steps++;
-        take_results(scheduler);
-    }
-    *out = scheduler->sampled;
-    *count = scheduler->num_sampled;
 }
 
 void oct_scheduler_get_stats(const struct oct_scheduler *scheduler, struct oct_scheduler_stats *stats) {

@@ -21,7 +21,7 @@ static int32_t sample(const struct oct_sampling *sampling, const float *logits, 
     struct oct_sampler *sampler = oct_sampler_new(VOCAB);
     struct oct_logprob logprobs[VOCAB + 1];
     int32_t token;
-    assert_true(oct_sampler_sample(sampler, sampling, logits, tokens, 1, num_tokens, &token, logprobs));
+    assert_int_equal(oct_sampler_sample(sampler, sampling, logits, tokens, 1, num_tokens, &token, logprobs), OCT_SAMPLED);
     oct_sampler_free(sampler);
     return token;
 }
@@ -36,7 +36,7 @@ static void assert_distribution(struct oct_sampling sampling, const float *logit
     for (int i = 0; i < DRAWS; i++) {
         int32_t token;
         sampling.seed = (uint64_t)i;
-        assert_true(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL));
+        assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL), OCT_SAMPLED);
         counts[token]++;
     }
     for (int i = 0; i < VOCAB; i++) {
@@ -156,7 +156,7 @@ static void penalties_follow_their_definitions(void **state) {
     struct oct_sampler *sampler = oct_sampler_new(VOCAB); // what was counted for one sequence is forgotten for the next
     int32_t token;
     for (int i = 0; i < 2; i++) {
-        assert_true(oct_sampler_sample(sampler, &frequency, without_prompt, tokens, 1, 2, &token, NULL));
+        assert_int_equal(oct_sampler_sample(sampler, &frequency, without_prompt, tokens, 1, 2, &token, NULL), OCT_SAMPLED);
         assert_int_equal(token, 7);
     }
     oct_sampler_free(sampler);
@@ -172,7 +172,7 @@ static void min_tokens_keeps_stop_tokens_out(void **state) {
     const int32_t tokens[] = {0, 1, 1}, stops[] = {2, 3};
     struct oct_sampling sampling = at_temperature(0);
     sampling.stop_token_ids = stops;
-    sampling.num_stop_token_ids = 2;
+    sampling.num_stop_token_ids = sampling.num_late_token_ids = 2;
     sampling.min_tokens = 2;
     assert_int_equal(sample(&sampling, logits, tokens, 2), 5);
     assert_int_equal(sample(&sampling, logits, tokens, 3), 2);
@@ -204,7 +204,7 @@ static void draws_of_one_seed_are_independent(void **state) {
     int32_t previous = 0;
     for (int i = 0; i < DRAWS; i++) {
         int32_t token;
-        assert_true(oct_sampler_sample(sampler, &sampling, two, tokens, 1, i + 1, &token, NULL));
+        assert_int_equal(oct_sampler_sample(sampler, &sampling, two, tokens, 1, i + 1, &token, NULL), OCT_SAMPLED);
         pairs[previous][token]++;
         previous = token;
     }
@@ -223,7 +223,7 @@ static void logprobs_are_of_the_raw_distribution(void **state) {
     struct oct_sampler *sampler = oct_sampler_new(VOCAB);
     struct oct_logprob logprobs[4];
     int32_t token;
-    assert_true(oct_sampler_sample(sampler, &sampling, logits, tokens, 1, 2, &token, logprobs));
+    assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, tokens, 1, 2, &token, logprobs), OCT_SAMPLED);
     const int32_t ids[] = {4, 1, 4, 7};
     assert_int_equal(token, 4);
     for (int i = 0; i < 4; i++) {
@@ -231,6 +231,175 @@ static void logprobs_are_of_the_raw_distribution(void **state) {
         assert_true(fabs(logprobs[i].logprob - log(probabilities[ids[i]])) < 1e-6);
     }
     assert_true(logprobs[0].logprob == logprobs[2].logprob);
+    oct_sampler_free(sampler);
+}
+
+static void only_allowed_tokens_are_sampled(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    fill_logits(logits);
+    const int32_t allowed[] = {4, 9, 5};
+    struct oct_sampling sampling = at_temperature(1);
+    sampling.allowed_token_ids = allowed;
+    sampling.num_allowed_token_ids = 3;
+    const double three[VOCAB] = {[4] = 0.25, [9] = 0.08, [5] = 0.005};
+    assert_distribution(sampling, logits, three);
+    sampling.top_p = 0.5f; // of what is allowed
+    const double one[VOCAB] = {[4] = 1};
+    assert_distribution(sampling, logits, one);
+    sampling.top_p = 1, sampling.top_k = 8; // more than are left
+    assert_distribution(sampling, logits, three);
+}
+
+static void logit_bias_is_added_before_the_penalties(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    double expected[VOCAB];
+    fill_logits(logits);
+    const struct oct_logit_bias bias[] = {{1, -100}, {5, 2}};
+    struct oct_sampling sampling = at_temperature(1);
+    sampling.logit_bias = bias;
+    sampling.num_logit_bias = 2;
+    memcpy(expected, probabilities, sizeof expected);
+    expected[1] = 0, expected[5] *= exp(2);
+    assert_distribution(sampling, logits, expected);
+    const float two[VOCAB] = {[3] = 2, [5] = -1};
+    const int32_t tokens[] = {0, 5};
+    const struct oct_logit_bias more[] = {{5, 4.5f}}; // (-1 + 4.5) / 2 < 2, but -1 * 2 + 4.5 > 2
+    struct oct_sampling both = at_temperature(0);
+    both.logit_bias = more;
+    both.num_logit_bias = 1;
+    both.repetition_penalty = 2;
+    assert_int_equal(sample(&both, two, tokens, 2), 3);
+}
+
+static void a_bad_word_is_never_completed(void **state) {
+    (void)state;
+    const float logits[VOCAB] = {[2] = 9, [3] = 8, [5] = 7};
+    const int32_t words[] = {2, /**/ 4, 4, 3}, tokens[] = {4, 4, 4, 9, 4, 4};
+    const int lengths[] = {1, 3};
+    struct oct_sampling sampling = at_temperature(0);
+    sampling.bad_words = words;
+    sampling.bad_word_lengths = lengths;
+    sampling.num_bad_words = 2;
+    assert_int_equal(sample(&sampling, logits, tokens, 1), 3);
+    assert_int_equal(sample(&sampling, logits, tokens, 2), 3); // 4 (prompt) 4: the prompt does not count
+    assert_int_equal(sample(&sampling, logits, tokens, 3), 5);
+    assert_int_equal(sample(&sampling, logits, tokens, 4), 3);
+    assert_int_equal(sample(&sampling, logits, tokens, 6), 5);
+}
+
+static void stop_tokens_that_are_ignored_are_still_late(void **state) {
+    (void)state;
+    const float logits[VOCAB] = {[2] = 9, [3] = 8, [5] = 7};
+    const int32_t tokens[] = {0, 1, 1}, late[] = {3, 2};
+    struct oct_sampling sampling = at_temperature(0);
+    sampling.stop_token_ids = late;
+    sampling.num_stop_token_ids = 1;
+    sampling.num_late_token_ids = 2;
+    sampling.min_tokens = 1;
+    assert_int_equal(sample(&sampling, logits, tokens, 1), 5);
+    assert_int_equal(sample(&sampling, logits, tokens, 2), 2);
+}
+
+static void repetitions_are_found_at_the_end_alone(void **state) {
+    (void)state;
+    const int32_t tokens[] = {1, 2, 1, 2, 1, 2, 7, 7, 7, 7};
+    const struct {
+        struct oct_repetition_detection detection;
+        int count;
+        bool found;
+    } cases[] = {
+        {{3, 2, 3}, 6, true},  {{3, 2, 3}, 5, false},  {{3, 2, 2}, 4, true},  {{3, 2, 4}, 6, false},  {{3, 2, 2}, 7, false},
+        {{1, 0, 4}, 10, true}, {{1, 0, 5}, 10, false}, {{1, 0, 4}, 9, false}, {{0, 0, 0}, 10, false}, {{2, 2, 2}, 10, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(oct_ends_in_repetition(&cases[i].detection, tokens, cases[i].count), cases[i].found);
+}
+
+static void ranks_and_chosen_ids_come_with_logprobs(void **state) {
+    (void)state;
+    float logits[VOCAB];
+    fill_logits(logits);
+    struct oct_sampler *sampler = oct_sampler_new(VOCAB);
+    struct oct_logprob logprobs[VOCAB + 1];
+    assert_true(oct_sampler_score(sampler, logits, 9, VOCAB + 1, logprobs));
+    assert_int_equal(logprobs[0].rank, 5);
+    const int32_t order[VOCAB] = {1, 4, 7, 3, 9, 0, 6, 8, 2, 5};
+    for (int i = 0; i < VOCAB; i++) {
+        assert_int_equal(logprobs[i + 1].id, order[i]);
+        assert_int_equal(logprobs[i + 1].rank, i + 1);
+    }
+    const int32_t ids[] = {5, 8}, prompt[] = {0};
+    struct oct_sampling sampling = at_temperature(0);
+    sampling.num_logprobs = 3;
+    sampling.logprob_token_ids = ids;
+    int32_t token;
+    assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, logprobs), OCT_SAMPLED);
+    assert_int_equal(logprobs[0].id, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(logprobs[i + 1].id, ids[i]);
+        assert_true(fabs(logprobs[i + 1].logprob - log(probabilities[ids[i]])) < 1e-6);
+    }
+    oct_sampler_free(sampler);
+}
+
+// The reference sorts everything: what the heaps and the bound of top_p leave must be the same, on a vocabulary of real size.
+static void filters_keep_what_sorting_keeps(void **state) {
+    (void)state;
+    enum { MANY = 3001, ROWS = 60 };
+    static float logits[MANY];
+    static double weights[MANY];
+    const int32_t prompt[] = {0};
+    struct oct_sampler *sampler = oct_sampler_new(MANY);
+    for (int row = 0; row < ROWS; row++) {
+        struct oct_sampling sampling = at_temperature(0.3f + 0.1f * (float)(row % 12));
+        sampling.top_k = row % 3 == 0 ? 0 : 1 + row * row % 50;
+        sampling.top_p = row % 4 == 0 ? 1 : 0.3f + 0.01f * (float)row;
+        sampling.min_p = row % 5 == 0 ? 0.02f : 0;
+        uint64_t x = (uint64_t)row + 1;
+        for (int i = 0; i < MANY; i++) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            logits[i] = (float)(x >> 40) * 0x1p-24f * 12 + (i % 500 == row ? 6 : 0); // distinct, some stand out
+        }
+        double highest = -1e9, total = 0;
+        for (int i = 0; i < MANY; i++) highest = fmax(highest, (double)logits[i]);
+        bool kept[MANY] = {false}, any = true;
+        double held = 0, weight = 0;
+        for (int i = 0; i < MANY; i++) {
+            weights[i] = exp(((double)logits[i] - highest) / (double)sampling.temperature);
+            if (weights[i] < (double)sampling.min_p) weights[i] = 0;
+        }
+        for (int pass = 0; pass < 2; pass++) { // first the total over top_k, then top_p of it
+            memset(kept, 0, sizeof kept);
+            held = 0, any = true;
+            for (int taken = 0; any && (sampling.top_k == 0 || taken < sampling.top_k); taken++) {
+                if (pass == 1 && held >= (double)sampling.top_p * total) break;
+                int best = -1;
+                for (int i = 0; i < MANY; i++)
+                    if (!kept[i] && weights[i] > 0 && (best < 0 || weights[i] > weights[best])) best = i;
+                any = best >= 0;
+                if (!any) break;
+                kept[best] = true;
+                held += weights[best];
+                if (sampling.top_k == 0 && pass == 0) break; // the total is over all
+            }
+            if (pass == 0) total = held;
+            if (pass == 0 && sampling.top_k == 0)
+                for (int i = 0; i < MANY; i++) total += kept[i] ? 0 : weights[i];
+            if (sampling.top_p == 1 && sampling.top_k == 0) break;
+        }
+        bool all = sampling.top_p == 1 && sampling.top_k == 0;
+        weight = 0;
+        for (int seed = 0; seed < 200; seed++) {
+            int32_t token;
+            sampling.seed = (uint64_t)seed;
+            assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL), OCT_SAMPLED);
+            if (!(all ? weights[token] > 0 : kept[token])) fail_msg("row %d samples %d, which the filters take out", row, (int)token);
+            weight += weights[token];
+        }
+        assert_true(weight > 0);
+    }
     oct_sampler_free(sampler);
 }
 
@@ -245,7 +414,7 @@ static void nan_and_infinite_logits_are_refused(void **state) {
             float logits[VOCAB] = {0};
             int32_t token;
             logits[at] = bad[i];
-            assert_false(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL));
+            assert_int_equal(oct_sampler_sample(sampler, &sampling, logits, prompt, 1, 1, &token, NULL), OCT_SAMPLED_NOT_FINITE);
         }
     oct_sampler_free(sampler);
 }
@@ -256,7 +425,7 @@ static void parameters_out_of_range_are_named(void **state) {
     struct {
         struct oct_sampling sampling;
         const char *name;
-    } cases[13];
+    } cases[20];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) cases[i].sampling = at_temperature(1);
     cases[0].sampling.temperature = -0.1f, cases[0].name = "temperature";
     cases[1].sampling.temperature = NAN, cases[1].name = "temperature";
@@ -270,7 +439,18 @@ static void parameters_out_of_range_are_named(void **state) {
     cases[9].sampling.max_tokens = -1, cases[9].name = "max_tokens";
     cases[10].sampling.max_tokens = 3, cases[10].sampling.min_tokens = 4, cases[10].name = "min_tokens";
     cases[11].sampling.num_logprobs = VOCAB + 2, cases[11].name = "logprobs";
-    cases[12].sampling.stop_token_ids = stop, cases[12].sampling.num_stop_token_ids = 1, cases[12].name = "stop_token_ids";
+    cases[12].sampling.stop_token_ids = stop, cases[12].sampling.num_late_token_ids = 1, cases[12].name = "stop_token_ids";
+    const int one[] = {1}, none[] = {0};
+    const struct oct_logit_bias outside = {VOCAB, 1}, huge = {1, 101};
+    cases[13].sampling.allowed_token_ids = stop, cases[13].sampling.num_allowed_token_ids = 1, cases[13].name = "allowed_token_ids";
+    cases[14].sampling.bad_words = stop, cases[14].sampling.bad_word_lengths = one, cases[14].sampling.num_bad_words = 1;
+    cases[14].name = "bad_words";
+    cases[15].sampling.bad_words = stop, cases[15].sampling.bad_word_lengths = none, cases[15].sampling.num_bad_words = 1;
+    cases[15].name = "bad_words";
+    cases[16].sampling.logit_bias = &outside, cases[16].sampling.num_logit_bias = 1, cases[16].name = "logit_bias";
+    cases[17].sampling.logit_bias = &huge, cases[17].sampling.num_logit_bias = 1, cases[17].name = "logit_bias";
+    cases[18].sampling.repetition_detection = (struct oct_repetition_detection){2, 3, 2}, cases[18].name = "repetition_detection";
+    cases[19].sampling.num_prompt_logprobs = -1, cases[19].name = "prompt_logprobs";
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         oct_error err;
         assert_int_equal(oct_sampling_check(&cases[i].sampling, VOCAB, &err), OCT_INVALID_ARGUMENT);
@@ -292,6 +472,13 @@ int main(void) {
         cmocka_unit_test(a_seed_gives_the_same_tokens_again),
         cmocka_unit_test(draws_of_one_seed_are_independent),
         cmocka_unit_test(logprobs_are_of_the_raw_distribution),
+        cmocka_unit_test(only_allowed_tokens_are_sampled),
+        cmocka_unit_test(logit_bias_is_added_before_the_penalties),
+        cmocka_unit_test(a_bad_word_is_never_completed),
+        cmocka_unit_test(stop_tokens_that_are_ignored_are_still_late),
+        cmocka_unit_test(repetitions_are_found_at_the_end_alone),
+        cmocka_unit_test(ranks_and_chosen_ids_come_with_logprobs),
+        cmocka_unit_test(filters_keep_what_sorting_keeps),
         cmocka_unit_test(nan_and_infinite_logits_are_refused),
         cmocka_unit_test(parameters_out_of_range_are_named),
     };

@@ -16,5 +16,9 @@ void toy_llama_close(struct toy_llama *toy);
 
 // What the toy has been asked since it opened.
 extern int toy_max_rows_seen, toy_max_seqs_seen;
+extern long toy_rows_seen; // in all steps
 // A row of this token gets NaN logits; -1: none.
 extern int32_t toy_poison;
+
+// The logits after tokens (count): what a row that sees all of them gets.
+void toy_logits(const int32_t *tokens, int count, int vocab_size, float *logits);
