@@ -24,8 +24,8 @@ typedef struct oct_request oct_request;
 typedef struct oct_engine_options {
     const char *model;          // a HF directory, a .gguf file, or "smollm2" for the default model
     const char *dtype;          // "auto" (default: bfloat16), "bfloat16" or "float32": what enters matrix products
-    const char *quantization;   // NULL or "inc"
-    const char *kv_cache_dtype; // "auto" (default) or "fp8_inc"
+    const char *quantization;   // NULL, "inc" (as QUANT_CONFIG says), "fp8" (weights to FP8 at load) or an FP8 checkpoint's own
+    const char *kv_cache_dtype; // "auto" (default), "fp8", "fp8_e4m3" or "fp8_inc"
     const char *quant_config;   // path of INC's JSON configuration; NULL: the environment variable QUANT_CONFIG, if set
     const char *chat_template;  // the path of a file that holds Jinja, or Jinja; NULL: the model's own
     int max_model_len;          // longest sequence in tokens; 0: the model's max_position_embeddings, as far as the KV blocks reach

@@ -141,17 +141,13 @@ static double num_parameters(const struct oct_model_config *config) {
 
 static void describe_numbers(const struct oct_engine *engine, struct oct_buffer *out) {
     const struct oct_quantization *quantization = &engine->quantization;
-    const struct oct_quant_config *config = quantization->config;
-    if (config && quantization->plan) {
-        oct_buffer_printf(out, "inc fp8 (%s ", oct_profile_name(config->profile));
-        for (const char *c = config->scales.preset.name; *c; c++)
-            oct_buffer_printf(out, "%c", *c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
-        oct_buffer_puts(out, ")");
-    } else {
-        oct_buffer_puts(out, engine->llama->compute == OCT_F32 ? "float32" : "bfloat16");
-    }
-    if (quantization->measuring) oct_buffer_printf(out, ", measuring (%s)", config->observer);
-    if (quantization->fp8_kv) oct_buffer_puts(out, config ? ", KV fp8_inc" : ", KV fp8_inc (unit scale)");
+    size_t before = out->length;
+    oct_quantization_describe(quantization, out);
+    if (out->length == before) oct_buffer_puts(out, engine->llama->compute == OCT_F32 ? "float32" : "bfloat16");
+    if (quantization->measuring) oct_buffer_printf(out, ", measuring (%s)", quantization->config->observer);
+    if (quantization->kv_dtype)
+        oct_buffer_printf(out, ", KV %s%s", quantization->kv_dtype,
+                          quantization->config || quantization->stored.method ? "" : " (unit scale)");
 }
 
 static char *describe(const struct oct_engine *engine) {
@@ -184,7 +180,7 @@ static oct_status open_parts(struct oct_engine *engine, const oct_engine_options
     OCT_TRY(read_limits(options, config, &limits, err));
     OCT_TRY(limit_positions(options, config, &limits, err));
     OCT_TRY(oct_text_source_open(checkpoint, path, options->chat_template, &engine->text, err));
-    OCT_TRY(oct_quantization_open(options, config->num_hidden_layers, &engine->quantization, err));
+    OCT_TRY(oct_quantization_open(options, checkpoint, &engine->quantization, err));
     OCT_TRY(oct_quantization_prepare(&engine->quantization, err));
     OCT_TRY(oct_device_open_cpu(options->threads, &engine->device, err));
     OCT_TRY(open_llama(engine, options, checkpoint, &limits, err));

@@ -4,8 +4,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "numeric/fp8.h"
+#include "model/stored_fp8.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,30 +16,19 @@ static const char *config_path(const oct_engine_options *options) {
     return path && *path ? path : NULL;
 }
 
-static oct_status read_kv_cache_dtype(const char *name, bool *fp8, oct_error *err) {
-    *fp8 = name && !strcmp(name, "fp8_inc");
-    if (*fp8 || !name || !strcmp(name, "auto")) return OCT_OK;
-    return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\" or \"fp8_inc\" expected, \"%s\" found", name);
+// vLLM's fp8 is E4M3 in the cache alone; fp8_inc is INC's, where attention multiplies in it too.
+static oct_status read_kv_cache_dtype(const char *name, const char **kv_dtype, oct_error *err) {
+    *kv_dtype = NULL;
+    if (!name || !strcmp(name, "auto")) return OCT_OK;
+    if (!strcmp(name, "fp8_inc")) *kv_dtype = "fp8_inc";
+    if (!strcmp(name, "fp8") || !strcmp(name, "fp8_e4m3")) *kv_dtype = "fp8";
+    if (*kv_dtype) return OCT_OK;
+    return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\", \"fp8\" (or \"fp8_e4m3\") or \"fp8_inc\" expected, \"%s\" found",
+                    name);
 }
 
-// fp8_inc without a configuration: K and V, and what attention multiplies, are E4M3 with scales of 1. Nothing needs to be measured.
-static struct oct_plan *unit_scale_kv_plan(int num_layers) {
-    struct oct_plan *plan = oct_alloc(1, sizeof *plan, "the plan");
-    plan->full_scale = OCT_E4M3_MAX;
-    plan->num_layers = num_layers;
-    plan->layers = oct_alloc((size_t)num_layers, sizeof *plan->layers, "the plan");
-    for (int i = 0; i < num_layers; i++)
-        plan->layers[i].attention = (struct oct_attention_plan){
-            .k_cache = true,
-            .v_cache = true,
-            .matmul_qk = true,
-            .matmul_av = true,
-            .k_cache_scale = 1,
-            .v_cache_scale = 1,
-            .matmul_qk_scales = {1, 1},
-            .matmul_av_scales = {1, 1},
-        };
-    return plan;
+static bool is_inc_kv(const struct oct_quantization *quantization) {
+    return quantization->kv_dtype && !strcmp(quantization->kv_dtype, "fp8_inc");
 }
 
 // Where a scale file holds every module, the measurement is not needed, and its absence only told when the plan misses it.
@@ -51,7 +41,7 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
         oct_status status = oct_measurement_read(config, num_layers, &quantization->measurement, &missing);
         if (status != OCT_OK && status != OCT_NOT_FOUND) return oct_fail(err, status, "%s", missing.message);
     }
-    oct_status status = oct_plan_build(config, quantization->measurement, num_layers, quantization->fp8_kv, &quantization->plan, err);
+    oct_status status = oct_plan_build(config, quantization->measurement, num_layers, is_inc_kv(quantization), &quantization->plan, err);
     if (status == OCT_NOT_FOUND && missing.code != OCT_OK)
         return oct_fail(err, missing.code, "%s: octavo calibrate %s --output DIR (or run the model under a configuration of mode MEASURE)",
                         missing.message, model);
@@ -60,9 +50,9 @@ static oct_status open_plan(struct oct_quantization *quantization, const char *m
 
 // Serving commands name fp8_inc whatever the configuration says. What is measured are the numbers of the unquantized model.
 static oct_status open_measurement(struct oct_quantization *quantization, int num_layers, oct_error *err) {
-    if (quantization->fp8_kv)
+    if (quantization->kv_dtype)
         oct_log(OCT_LOG_WARNING, "measuring: KV blocks stay bf16, fp8_inc takes effect with the quantizing configuration");
-    quantization->fp8_kv = false;
+    quantization->kv_dtype = NULL;
     quantization->measurement = oct_measurement_new(num_layers);
     OCT_TRY(oct_measurement_observe(quantization->measurement, quantization->config, err));
     quantization->observer = oct_measurement_observer(quantization->measurement);
@@ -100,24 +90,69 @@ static oct_status open_from_config(const char *path, const char *model, int num_
     OCT_CHECK(!"a mode");
 }
 
-oct_status oct_quantization_open(const oct_engine_options *options, int num_layers, struct oct_quantization *out, oct_error *err) {
-    *out = (struct oct_quantization){0};
-    const char *method = options->quantization, *path = config_path(options);
-    if (method && strcmp(method, "inc"))
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "quantization: \"inc\" or nothing expected, \"%s\" found", method);
-    OCT_TRY(read_kv_cache_dtype(options->kv_cache_dtype, &out->fp8_kv, err));
-    if (method && !path)
+static oct_status open_inc(const char *path, const char *model, int num_layers, struct oct_quantization *out, oct_error *err) {
+    if (!path)
         return oct_fail(err, OCT_INVALID_ARGUMENT,
                         "quantization inc needs QUANT_CONFIG, the path of a JSON file that says what to quantize, and the measurement it "
                         "names. Make both with: octavo calibrate %s --output DIR   Then set the QUANT_CONFIG that it prints.",
-                        options->model);
-    if (!path) {
-        if (out->fp8_kv) out->plan = unit_scale_kv_plan(num_layers);
-        return OCT_OK;
-    }
-    oct_status status = open_from_config(path, options->model, num_layers, out, err);
+                        model);
+    if (out->kv_dtype && !is_inc_kv(out))
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "kv_cache_dtype: \"auto\" or \"fp8_inc\" expected with QUANT_CONFIG, \"%s\" found",
+                        out->kv_dtype);
+    oct_status status = open_from_config(path, model, num_layers, out, err);
     if (status != OCT_OK) oct_quantization_close(out, NULL);
     return status;
+}
+
+// Nothing but flags: weights to FP8 as they are loaded, K and V to FP8 with scales of 1.
+static void open_without_files(bool fp8_weights, int num_layers, struct oct_quantization *out) {
+    if (fp8_weights) out->plan = oct_plan_fp8_weights(num_layers);
+    if (out->kv_dtype) oct_plan_unit_scale_kv(&out->plan, num_layers, is_inc_kv(out));
+    out->fp8_weights = fp8_weights;
+}
+
+// A checkpoint that is FP8 already. K and V follow what it says, unless a flag says more.
+static oct_status open_stored(const struct oct_checkpoint *checkpoint, struct oct_quantization *out, oct_error *err) {
+    const struct oct_fp8_format *format = &oct_checkpoint_config(checkpoint)->fp8;
+    if (!out->kv_dtype && oct_stored_has_fp8_kv(checkpoint)) out->kv_dtype = "fp8";
+    out->stored = *format;
+    return oct_stored_plan(checkpoint, out->kv_dtype != NULL, &out->plan, err);
+}
+
+oct_status oct_quantization_open(const oct_engine_options *options, const struct oct_checkpoint *checkpoint, struct oct_quantization *out,
+                                 oct_error *err) {
+    *out = (struct oct_quantization){0};
+    const struct oct_model_config *config = oct_checkpoint_config(checkpoint);
+    enum oct_fp8_method stored = config->fp8.method;
+    const char *method = options->quantization, *path = config_path(options);
+    bool inc = method ? !strcmp(method, "inc") : path != NULL, fp8 = method && !strcmp(method, "fp8");
+    if (method && !inc && !fp8 && strcmp(method, "compressed-tensors"))
+        return oct_fail(err, OCT_INVALID_ARGUMENT,
+                        "quantization: \"inc\", \"fp8\", \"compressed-tensors\" or nothing expected, \"%s\" found", method);
+    if (method && !inc && options->quant_config)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "quant_config: none expected with quantization %s, \"%s\" found", method,
+                        options->quant_config);
+    OCT_TRY(read_kv_cache_dtype(options->kv_cache_dtype, &out->kv_dtype, err));
+    if (inc && (path || stored != OCT_FP8_INC)) return open_inc(path, options->model, config->num_hidden_layers, out, err);
+    if (method && !(fp8 && !stored) && strcmp(method, oct_fp8_method_name(stored)))
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "quantization: \"%s\", the checkpoint's own, or nothing expected, \"%s\" found",
+                        oct_fp8_method_name(stored), method);
+    if (stored) return open_stored(checkpoint, out, err);
+    open_without_files(fp8, config->num_hidden_layers, out);
+    return OCT_OK;
+}
+
+void oct_quantization_describe(const struct oct_quantization *quantization, struct oct_buffer *out) {
+    const struct oct_quant_config *config = quantization->config;
+    if (config && quantization->plan) {
+        oct_buffer_printf(out, "inc fp8 (%s ", oct_profile_name(config->profile));
+        for (const char *c = config->scales.preset.name; *c; c++) oct_buffer_printf(out, "%c", tolower((unsigned char)*c));
+        oct_buffer_puts(out, ")");
+    }
+    if (quantization->fp8_weights) oct_buffer_puts(out, "fp8 weights");
+    if (quantization->stored.method)
+        oct_buffer_printf(out, "%s fp8 (%s activations)", oct_fp8_method_name(quantization->stored.method),
+                          oct_fp8_activation_name(quantization->stored.activation));
 }
 
 oct_status oct_quantization_prepare(const struct oct_quantization *quantization, oct_error *err) {

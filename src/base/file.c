@@ -73,32 +73,58 @@ oct_status oct_file_read(const char *path, size_t limit, char **out, size_t *len
     return OCT_OK;
 }
 
-static oct_status write_synced(int fd, const char *path, const char *bytes, size_t length, oct_error *err) {
-    for (size_t done = 0; done < length;) {
-        ssize_t n = write(fd, bytes + done, length - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return oct_fail(err, OCT_IO, "%s: cannot write: %s", path, strerror(errno));
-        done += (size_t)n;
-    }
-    if (fsync(fd) != 0) return oct_fail(err, OCT_IO, "%s: cannot sync: %s", path, strerror(errno));
-    return OCT_OK;
-}
-
-oct_status oct_file_write(const char *path, const void *bytes, size_t length, oct_error *err) {
+oct_status oct_file_writer_open(const char *path, struct oct_file_writer *out, oct_error *err) {
     struct oct_buffer name = {0};
     oct_buffer_printf(&name, "%s.%ld.tmp", path, (long)getpid());
     int fd = open(name.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    oct_status status = OCT_OK;
     if (fd < 0) {
-        status = oct_fail(err, OCT_IO, "%s: cannot create: %s", path, strerror(errno));
-    } else {
-        status = write_synced(fd, path, bytes, length, err);
-        if (close(fd) != 0 && status == OCT_OK) status = oct_fail(err, OCT_IO, "%s: cannot close: %s", path, strerror(errno));
-        if (status == OCT_OK && rename(name.data, path) != 0)
-            status = oct_fail(err, OCT_IO, "%s: cannot rename into place: %s", path, strerror(errno));
-        if (status != OCT_OK) unlink(name.data);
+        oct_buffer_free(&name);
+        return oct_fail(err, OCT_IO, "%s: cannot create: %s", path, strerror(errno));
     }
-    oct_buffer_free(&name);
+    *out = (struct oct_file_writer){fd, oct_strdup(path), oct_buffer_take(&name)};
+    return OCT_OK;
+}
+
+oct_status oct_file_writer_append(struct oct_file_writer *writer, const void *bytes, size_t length, oct_error *err) {
+    for (size_t done = 0; done < length;) {
+        ssize_t n = write(writer->fd, (const char *)bytes + done, length - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return oct_fail(err, OCT_IO, "%s: cannot write: %s", writer->path, strerror(errno));
+        done += (size_t)n;
+    }
+    return OCT_OK;
+}
+
+oct_status oct_file_writer_commit(struct oct_file_writer *writer, oct_error *err) {
+    oct_status status = OCT_OK;
+    if (fsync(writer->fd) != 0) status = oct_fail(err, OCT_IO, "%s: cannot sync: %s", writer->path, strerror(errno));
+    int closed = close(writer->fd);
+    writer->fd = -1;
+    if (status == OCT_OK && closed != 0) status = oct_fail(err, OCT_IO, "%s: cannot close: %s", writer->path, strerror(errno));
+    if (status == OCT_OK && rename(writer->unfinished, writer->path) != 0)
+        status = oct_fail(err, OCT_IO, "%s: cannot rename into place: %s", writer->path, strerror(errno));
+    if (status != OCT_OK) unlink(writer->unfinished);
+    free(writer->unfinished);
+    free(writer->path);
+    *writer = (struct oct_file_writer){.fd = -1};
+    return status;
+}
+
+void oct_file_writer_abandon(struct oct_file_writer *writer) {
+    if (!writer->unfinished) return;
+    close(writer->fd);
+    unlink(writer->unfinished);
+    free(writer->unfinished);
+    free(writer->path);
+    *writer = (struct oct_file_writer){.fd = -1};
+}
+
+oct_status oct_file_write(const char *path, const void *bytes, size_t length, oct_error *err) {
+    struct oct_file_writer writer;
+    OCT_TRY(oct_file_writer_open(path, &writer, err));
+    oct_status status = oct_file_writer_append(&writer, bytes, length, err);
+    if (status == OCT_OK) return oct_file_writer_commit(&writer, err);
+    oct_file_writer_abandon(&writer);
     return status;
 }
 

@@ -20,6 +20,18 @@ void oct_file_unmap(struct oct_mapped_file *file);
 oct_status oct_file_read(const char *path, size_t limit, char **out, size_t *length, oct_error *err);
 oct_status oct_file_write(const char *path, const void *bytes, size_t length, oct_error *err);
 
+// The same in pieces, for files that do not fit in memory. Nothing is at `path` before the commit.
+struct oct_file_writer {
+    int fd;           // -1: closed
+    char *path;       // owned
+    char *unfinished; // the temporary name. Owned
+};
+oct_status oct_file_writer_open(const char *path, struct oct_file_writer *out, oct_error *err);
+oct_status oct_file_writer_append(struct oct_file_writer *writer, const void *bytes, size_t length, oct_error *err);
+// Syncs and renames. The writer is closed whatever the outcome, and the temporary file gone.
+oct_status oct_file_writer_commit(struct oct_file_writer *writer, oct_error *err);
+void oct_file_writer_abandon(struct oct_file_writer *writer); // may be closed already, or zeroed by its owner
+
 bool oct_path_is_directory(const char *path);
 bool oct_path_exists(const char *path);
 // Creates a folder and those above it that are missing.

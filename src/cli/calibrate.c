@@ -280,8 +280,7 @@ static oct_status write_measurement(struct calibration *calibration, oct_error *
 static oct_status write_scales(struct calibration *calibration, oct_error *err) {
     oct_engine_options options = {
         .model = calibration->options->model, .quant_config = calibration->quant_path, .kv_cache_dtype = "fp8_inc"};
-    int num_layers = oct_checkpoint_config(calibration->session.checkpoint)->num_hidden_layers;
-    OCT_TRY(oct_quantization_open(&options, num_layers, &calibration->result, err));
+    OCT_TRY(oct_quantization_open(&options, calibration->session.checkpoint, &calibration->result, err));
     oct_status status = open_model(calibration, calibration->result.plan, &calibration->quantized, err);
     if (status == OCT_CANCELLED)
         return oct_fail(err, status, "interrupted; the measurement is complete, its first use makes the scales: %s",

@@ -7,6 +7,7 @@ extern const struct oct_command oct_command_generate;
 extern const struct oct_command oct_command_chat;
 extern const struct oct_command oct_command_serve;
 extern const struct oct_command oct_command_calibrate;
+extern const struct oct_command oct_command_quantize;
 extern const struct oct_command oct_command_eval;
 extern const struct oct_command oct_command_inspect;
 extern const struct oct_command oct_command_tokenize;

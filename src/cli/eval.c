@@ -294,9 +294,8 @@ static oct_status evaluate(struct evaluation *evaluation, oct_error *err) {
     OCT_TRY(check_options(options, err));
     OCT_TRY(oct_session_open(options->model, &options->engine, &evaluation->session, err));
     if (options->reference) OCT_TRY(open_reference(evaluation, err));
-    int num_layers = oct_checkpoint_config(evaluation->session.checkpoint)->num_hidden_layers;
     oct_engine_options engine = oct_engine_flags_options(&options->engine, options->model);
-    OCT_TRY(oct_quantization_open(&engine, num_layers, &evaluation->quantization, err));
+    OCT_TRY(oct_quantization_open(&engine, evaluation->session.checkpoint, &evaluation->quantization, err));
     if (evaluation->quantization.measuring)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "QUANT_CONFIG: mode QUANTIZE expected, MEASURE found");
     return options->multiple_choice ? evaluate_questions(evaluation, err) : evaluate_text(evaluation, err);

@@ -227,6 +227,14 @@ static json_t *config_to_json(const struct oct_model_config *config) {
                      "rope_theta", config->rope.theta);
 }
 
+static void print_plain_quantization(const struct oct_quantization *quantization) {
+    struct oct_buffer text = {0};
+    oct_quantization_describe(quantization, &text);
+    if (quantization->kv_dtype) oct_buffer_printf(&text, "%sK and V in E4M3", text.length ? ", " : "");
+    printf("quantization  %s\n", text.length ? text.data : "none");
+    oct_buffer_free(&text);
+}
+
 static void print_config(const char *path, const struct oct_model_config *config, const struct oct_quantization *quantization) {
     printf("checkpoint    %s (%s)\n", path, config->model_type);
     printf("layers        %d, hidden %d, intermediate %d\n", config->num_hidden_layers, config->hidden_size, config->intermediate_size);
@@ -239,7 +247,7 @@ static void print_config(const char *path, const struct oct_model_config *config
         printf("quantization  inc, %s, %s, %s\n", quantization->config->scales.preset.name, oct_profile_name(quantization->config->profile),
                quantization->config->dump_stats_path);
     else
-        printf("quantization  %s\n", quantization->plan ? "K and V in E4M3, scales of 1" : "none");
+        print_plain_quantization(quantization);
     putchar('\n');
 }
 
@@ -286,7 +294,7 @@ static oct_status inspect_model(const struct inspect_options *options, const cha
     OCT_TRY(oct_checkpoint_open(path, &checkpoint, err));
     oct_engine_options engine = oct_engine_flags_options(&options->engine, options->model);
     struct oct_quantization quantization = {0};
-    oct_status status = oct_quantization_open(&engine, oct_checkpoint_config(checkpoint)->num_hidden_layers, &quantization, err);
+    oct_status status = oct_quantization_open(&engine, checkpoint, &quantization, err);
     if (status == OCT_OK) show(options, path, checkpoint, &quantization);
     oct_quantization_close(&quantization, NULL);
     oct_checkpoint_close(checkpoint);

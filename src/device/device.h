@@ -18,7 +18,7 @@ struct oct_linear {
     int in_features, out_features;
     void *weight; // packed; layout in device/cpu/layout.h. Owned by the device
     size_t weight_bytes;
-    float *scales;                      // (out_features) of the product: input_scale * weight scale; FP8 only, else NULL
+    float *scales;                      // (k_blocks, out_features) of the product: input_scale * weight scale; FP8 only, else NULL
     float *bias;                        // (out_features) or NULL
     float input_scale, input_inv_scale; // FP8 only
     float full_scale;                   // where FP8 saturates: 240 or 448 of E4M3, 57344 of E5M2
@@ -26,6 +26,9 @@ struct oct_linear {
     // product is multiplied by the row's scale as well, so `scales` are the weight's alone. Called from all threads.
     void (*row_scale)(const void *rule, float amax, float *scale, float *inv_scale);
     void *row_scale_rule; // malloc'ed; owned, freed by oct_linear_free
+    // Runs of k_block inputs (the last may be shorter) have scales of their own, of weights and, with row_scale, of a row. in_features: one
+    // run. Their number is k_blocks.
+    int k_block, k_blocks;
 };
 
 // The rounding that one operand or result of attention goes through on its way.
@@ -91,6 +94,8 @@ void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*ta
 // Allocates a linear of this dtype (OCT_E5M2 as well) and shape, all zero. bias: with a bias of zeros to fill in.
 oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int out_features, int in_features, bool bias,
                             struct oct_linear *out, oct_error *err);
+// Gives runs of k_block inputs, a multiple of 4, scales of their own: (k_blocks, out_features), all zero. E4M3 only.
+void oct_linear_split(struct oct_linear *linear, int k_block);
 // Rounds rows first_row .. first_row + rows - 1 from float32 weights (rows, in_features) to the linear's dtype and packs them.
 // FP8: w is rounded to sat_rne(w * inv_scales[i]), inv_scales (rows), at the linear's full_scale, which must be set. Runs on the caller
 // alone; several threads may pack different rows.
@@ -98,6 +103,8 @@ void oct_linear_pack(struct oct_device *device, struct oct_linear *linear, int f
                      const float *inv_scales);
 // The value that a packed weight stands for, before scales. For tests and inspection.
 float oct_linear_weight(const struct oct_linear *linear, int out, int in);
+// The E4M3 codes of rows first_row .. as they were packed: codes (rows, in_features).
+void oct_linear_codes(const struct oct_linear *linear, int first_row, int rows, uint8_t *codes);
 void oct_linear_free(struct oct_device *device, struct oct_linear *linear);
 
 // --- operations -------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "numeric/fp16.h"
+#include "numeric/fp8.h"
 
 #include <string.h>
 
@@ -109,6 +110,8 @@ void oct_decode_row(enum oct_dtype dtype, const uint8_t *bytes, size_t count, fl
         decode_q6_k(bytes, count, out);
         return;
     case OCT_E4M3:
+        for (size_t i = 0; i < count; i++) out[i] = oct_e4m3_to_f32(bytes[i]);
+        return;
     case OCT_E5M2:
         break;
     }

@@ -7,5 +7,5 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Decodes `count` elements (a whole number of blocks) of `dtype`, which must not be OCT_E4M3, from `bytes` to out (count).
+// Decodes `count` elements (a whole number of blocks; of OCT_E4M3 the codes' values, without scales) from `bytes` to out (count).
 void oct_decode_row(enum oct_dtype dtype, const uint8_t *bytes, size_t count, float *out);

@@ -42,10 +42,31 @@ static bool ends_with(const char *text, const char *end) {
     return length >= end_length && !strcmp(text + length - end_length, end);
 }
 
-// Buffers that old checkpoints carry, such as rotary_emb.inv_freq, are neither weights nor biases and are left out.
-static bool is_parameter(const struct oct_safetensors_entry *entry) {
-    return strlen(entry->name) < sizeof((struct oct_tensor *)NULL)->name &&
-           (ends_with(entry->name, ".weight") || ends_with(entry->name, ".bias"));
+// Buffers that old checkpoints carry, such as rotary_emb.inv_freq, are neither weights, biases nor scales and are left out.
+static bool is_parameter(const struct oct_checkpoint *checkpoint, const struct oct_safetensors_entry *entry) {
+    static const char *const scales[] = {".weight_scale", ".weight_scale_inv", ".input_scale", ".scale_weight", ".scale_input",
+                                         ".k_scale",      ".v_scale",          ".kv_scale",    ".output_scale", ".dequant_output.scale"};
+    if (strlen(entry->name) >= sizeof((struct oct_tensor *)NULL)->name) return false;
+    if (ends_with(entry->name, ".weight") || ends_with(entry->name, ".bias")) return true;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales && checkpoint->config.fp8.method; i++)
+        if (ends_with(entry->name, scales[i])) return true;
+    return false;
+}
+
+static oct_status add_fp8_weight(struct oct_checkpoint *checkpoint, const char *path, struct oct_tensor *tensor, oct_error *err) {
+    if (!checkpoint->config.fp8.method)
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: FP8, but config.json has no quantization_config that says how it is scaled",
+                        path, tensor->name);
+    if (tensor->num_dims != 2 || !ends_with(tensor->name, ".weight"))
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: only weight matrices in FP8 expected", path, tensor->name);
+    tensor->dtype = OCT_E4M3;
+    if (checkpoint->config.fp8.method == OCT_FP8_INC) {
+        int64_t ins = tensor->shape[0];
+        tensor->transposed = true;
+        tensor->shape[0] = tensor->shape[1];
+        tensor->shape[1] = ins;
+    }
+    return OCT_OK;
 }
 
 static oct_status add_tensor(struct oct_checkpoint *checkpoint, const char *path, const struct oct_safetensors_entry *entry,
@@ -53,15 +74,18 @@ static oct_status add_tensor(struct oct_checkpoint *checkpoint, const char *path
     static const enum oct_dtype dtypes[] = {OCT_F32, OCT_F16, OCT_BF16};
     static const char *const names[] = {"F32", "F16", "BF16"};
     struct oct_tensor *tensor = checkpoint->tensors + checkpoint->num_tensors;
+    bool fp8 = !strcmp(entry->dtype, "F8_E4M3");
     int i = 0;
     while (i < 3 && strcmp(names[i], entry->dtype)) i++;
-    if (i == 3)
-        return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: dtype F32, F16 or BF16 expected, %s found", path, entry->name, entry->dtype);
+    if (i == 3 && !fp8)
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: dtype F32, F16, BF16 or F8_E4M3 expected, %s found", path, entry->name,
+                        entry->dtype);
     if (entry->num_dims > 4)
         return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: at most 4 dimensions expected, %d found", path, entry->name, entry->num_dims);
-    *tensor = (struct oct_tensor){.dtype = dtypes[i], .num_dims = entry->num_dims, .data = entry->data, .size = entry->size};
+    *tensor = (struct oct_tensor){.dtype = dtypes[fp8 ? 0 : i], .num_dims = entry->num_dims, .data = entry->data, .size = entry->size};
     strcpy(tensor->name, entry->name);
     memcpy(tensor->shape, entry->shape, (size_t)entry->num_dims * sizeof *entry->shape);
+    if (fp8) OCT_TRY(add_fp8_weight(checkpoint, path, tensor, err));
     checkpoint->num_tensors++;
     return OCT_OK;
 }
@@ -76,7 +100,7 @@ static oct_status open_shard(struct oct_checkpoint *checkpoint, const char *file
         checkpoint->tensors = oct_resize(checkpoint->tensors, checkpoint->num_tensors + shard->num_entries, sizeof *checkpoint->tensors,
                                          "the list of tensors");
         for (size_t i = 0; i < shard->num_entries && status == OCT_OK; i++)
-            if (is_parameter(shard->entries + i)) status = add_tensor(checkpoint, path, shard->entries + i, err);
+            if (is_parameter(checkpoint, shard->entries + i)) status = add_tensor(checkpoint, path, shard->entries + i, err);
     }
     free(path);
     return status;
@@ -234,6 +258,18 @@ oct_status oct_checkpoint_require(const struct oct_checkpoint *checkpoint, const
 
 const struct oct_gguf *oct_checkpoint_gguf(const struct oct_checkpoint *checkpoint) {
     return checkpoint->gguf;
+}
+
+const char *oct_checkpoint_path(const struct oct_checkpoint *checkpoint) {
+    return checkpoint->path;
+}
+
+size_t oct_checkpoint_num_tensors(const struct oct_checkpoint *checkpoint) {
+    return checkpoint->num_tensors;
+}
+
+const struct oct_tensor *oct_checkpoint_tensor(const struct oct_checkpoint *checkpoint, size_t i) {
+    return checkpoint->tensors + i;
 }
 
 const char *oct_checkpoint_directory(const struct oct_checkpoint *checkpoint) {

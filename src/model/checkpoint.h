@@ -17,6 +17,7 @@ struct oct_tensor {
     int64_t shape[4];         // outermost first: (out, in)
     const uint8_t *data;      // into the mapped file; lifetime of the checkpoint
     size_t size;              // bytes at data; already checked to equal shape x dtype and to lie inside the file
+    bool transposed;          // stored as (in, out): weights of INC's saved models
     int interleaved_head_dim; // GGUF Q and K: rows of each head are stored pairwise interleaved, head_dim of them; else 0
 };
 
@@ -39,13 +40,19 @@ oct_status oct_checkpoint_require(const struct oct_checkpoint *checkpoint, const
                                   const struct oct_tensor **out, oct_error *err);
 // The GGUF file behind it, or NULL for a directory. Lifetime of the checkpoint.
 const struct oct_gguf *oct_checkpoint_gguf(const struct oct_checkpoint *checkpoint);
+// As it was opened: for messages.
+const char *oct_checkpoint_path(const struct oct_checkpoint *checkpoint);
+// All tensors, in the order of their names; 0 <= i < oct_checkpoint_num_tensors.
+size_t oct_checkpoint_num_tensors(const struct oct_checkpoint *checkpoint);
+const struct oct_tensor *oct_checkpoint_tensor(const struct oct_checkpoint *checkpoint, size_t i);
 // The folder that holds the checkpoint's other files (tokenizer.json ...), or NULL for a GGUF file.
 const char *oct_checkpoint_directory(const struct oct_checkpoint *checkpoint);
 
 // Number of rows and of columns when a tensor is seen as a matrix; a vector is one row.
 int64_t oct_tensor_rows(const struct oct_tensor *tensor);
 int64_t oct_tensor_columns(const struct oct_tensor *tensor);
-// Decodes rows first .. first + count - 1, in Hugging Face's order, exactly, to float32: out (count, columns).
+// Decodes rows first .. first + count - 1, in Hugging Face's order, exactly, to float32: out (count, columns). FP8 weights come without
+// their scales, which are tensors of their own (model/stored_fp8.h).
 void oct_tensor_rows_f32(const struct oct_tensor *tensor, int64_t first, int64_t count, float *out);
 // Tells the system that the mapped pages of this tensor are not needed again.
 void oct_tensor_drop_pages(const struct oct_tensor *tensor);

@@ -77,10 +77,7 @@ static oct_status read_architecture(const struct reader *r, struct oct_model_con
     if (strcmp(activation, "silu") && strcmp(activation, "swish")) return fail_unsupported(r, "hidden_act", activation);
 
     const json_t *quantization = field(r, "quantization_config");
-    if (quantization) {
-        const char *method = json_string_value(json_object_get(quantization, "quant_method"));
-        return fail_unsupported(r, "quantization_config: quant_method", method ? method : "(none)");
-    }
+    if (quantization) OCT_TRY(oct_fp8_format_parse(r->name, quantization, &out->fp8, r->err));
     double rotary;
     OCT_TRY(read_number(r, "partial_rotary_factor", 1, &rotary));
     if (rotary != 1) return oct_fail(r->err, OCT_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", r->name, rotary);

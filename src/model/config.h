@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/fp8_format.h"
 #include "numeric/dtype.h"
 
 #include <stdbool.h>
@@ -29,7 +30,8 @@ struct oct_model_config {
     int vocab_size, max_position_embeddings;
     float rms_norm_eps;
     bool tie_word_embeddings, attention_bias, mlp_bias;
-    enum oct_dtype dtype; // of the stored weights; what it says, not what a tensor holds
+    enum oct_dtype dtype;      // of the stored weights; what it says, not what a tensor holds
+    struct oct_fp8_format fp8; // of the stored weights
     struct oct_rope_config rope;
     int bos_token_id; // -1: none
     int eos_token_ids[OCT_MAX_EOS_TOKENS];

@@ -6,33 +6,35 @@
 
 #include <stdlib.h>
 
-static struct oct_rounding rounding(bool fp8, float scale) {
-    return (struct oct_rounding){.fp8 = fp8, .scale = fp8 ? scale : 1, .inv_scale = fp8 ? oct_inv_scale(scale) : 1};
+static struct oct_rounding rounding(const struct oct_llama *llama, bool fp8, float scale) {
+    if (!fp8) return (struct oct_rounding){.scale = 1, .inv_scale = 1};
+    return (struct oct_rounding){.fp8 = true, .scale = scale, .inv_scale = oct_inv_scale_in(llama->arithmetic, scale)};
 }
 
 // What is stored is what the product will read: FP8 as soon as the cache or the matmul is planned, with the scale of the last rounding.
-static struct oct_kv_layer layer_of(const struct oct_attention_plan *plan, enum oct_dtype compute, float full_scale) {
+static struct oct_kv_layer layer_of(const struct oct_llama *llama, int index) {
+    const struct oct_attention_plan *plan = &llama->attention[index];
     bool k_fp8 = plan->k_cache || plan->matmul_qk, v_fp8 = plan->v_cache || plan->matmul_av;
-    enum oct_dtype fp8 = full_scale > OCT_E4M3_MAX ? OCT_BF16 : OCT_E4M3; // bf16 holds E5M2
+    enum oct_dtype fp8 = llama->full_scale > OCT_E4M3_MAX ? OCT_BF16 : OCT_E4M3; // bf16 holds E5M2
     // Rounding a rounded number to the same scale changes nothing, so the matmul's rounding alone will do.
     bool softmax = plan->softmax && !(plan->matmul_av && plan->matmul_av_scales[0] == plan->softmax_scale);
     return (struct oct_kv_layer){
-        .dtype_k = k_fp8 ? fp8 : compute,
-        .dtype_v = v_fp8 ? fp8 : compute,
+        .dtype_k = k_fp8 ? fp8 : llama->compute,
+        .dtype_v = v_fp8 ? fp8 : llama->compute,
         .scale_k = plan->matmul_qk ? plan->matmul_qk_scales[1]
                    : plan->k_cache ? plan->k_cache_scale
                                    : 1,
         .scale_v = plan->matmul_av ? plan->matmul_av_scales[1]
                    : plan->v_cache ? plan->v_cache_scale
                                    : 1,
-        .k_cache = rounding(plan->k_cache, plan->k_cache_scale),
-        .v_cache = rounding(plan->v_cache, plan->v_cache_scale),
-        .matmul_k = rounding(plan->matmul_qk, plan->matmul_qk_scales[1]),
-        .matmul_v = rounding(plan->matmul_av, plan->matmul_av_scales[1]),
-        .matmul_q = rounding(plan->matmul_qk, plan->matmul_qk_scales[0]),
-        .softmax = rounding(softmax, plan->softmax_scale),
-        .matmul_p = rounding(plan->matmul_av, plan->matmul_av_scales[0]),
-        .full_scale = full_scale,
+        .k_cache = rounding(llama, plan->k_cache, plan->k_cache_scale),
+        .v_cache = rounding(llama, plan->v_cache, plan->v_cache_scale),
+        .matmul_k = rounding(llama, plan->matmul_qk, plan->matmul_qk_scales[1]),
+        .matmul_v = rounding(llama, plan->matmul_av, plan->matmul_av_scales[1]),
+        .matmul_q = rounding(llama, plan->matmul_qk, plan->matmul_qk_scales[0]),
+        .softmax = rounding(llama, softmax, plan->softmax_scale),
+        .matmul_p = rounding(llama, plan->matmul_av, plan->matmul_av_scales[0]),
+        .full_scale = llama->full_scale,
     };
 }
 
@@ -44,7 +46,7 @@ size_t oct_kv_cache_block_bytes(const struct oct_llama *llama, int block_size) {
     struct oct_kv_shape shape = shape_of(llama, block_size, 1);
     size_t bytes = 0;
     for (int i = 0; i < llama->config.num_hidden_layers; i++) {
-        struct oct_kv_layer layer = layer_of(&llama->attention[i], llama->compute, llama->full_scale);
+        struct oct_kv_layer layer = layer_of(llama, i);
         bytes += oct_kv_bytes(&shape, layer.dtype_k) + oct_kv_bytes(&shape, layer.dtype_v);
     }
     return bytes;
@@ -59,7 +61,7 @@ oct_status oct_kv_cache_open(const struct oct_llama *llama, int block_size, int 
     cache->layers = oct_alloc((size_t)cache->num_layers, sizeof *cache->layers, "the KV cache");
     for (int i = 0; i < cache->num_layers; i++) {
         struct oct_kv_layer *layer = &cache->layers[i];
-        *layer = layer_of(&llama->attention[i], llama->compute, llama->full_scale);
+        *layer = layer_of(llama, i);
         size_t k_bytes = oct_kv_bytes(&cache->shape, layer->dtype_k), v_bytes = oct_kv_bytes(&cache->shape, layer->dtype_v);
         oct_status status = oct_device_alloc(llama->device, k_bytes, "KV blocks", &layer->k, err);
         if (status == OCT_OK) status = oct_device_alloc(llama->device, v_bytes, "KV blocks", &layer->v, err);

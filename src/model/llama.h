@@ -28,6 +28,7 @@ struct oct_llama {
     bool tied;                            // lm_head shares embed_tokens' memory
     struct oct_linear lm_head;            // (vocab_size, hidden_size)
     struct oct_attention_plan *attention; // (num_hidden_layers)
+    enum oct_arithmetic arithmetic;       // of the scales of K and V
     float full_scale;
     float *cos_sin; // (max_positions, head_dim)
     int max_positions;

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "model/rope.h"
+#include "model/stored_fp8.h"
 #include "numeric/bf16.h"
 #include "numeric/fp8.h"
 
@@ -29,6 +30,8 @@ struct loader {
 struct stack {
     const struct oct_tensor *parts[3];
     int num_parts;
+    float *scales;     // (k_blocks, rows) by which stored codes are multiplied, 1 for parts that are not FP8; NULL: none is. Owned
+    int rows, k_block; // of the whole stack; inputs that share a scale
 };
 
 static oct_status find(struct loader *loader, const char *prefix, const char *name, int64_t shape0, int64_t shape1,
@@ -52,14 +55,44 @@ static float row_amax(const float *x, int n) {
     return largest;
 }
 
+static oct_status load_scales(struct loader *loader, struct stack *stack, int rows, int in_features) {
+    const struct oct_fp8_format *format = &loader->llama->config.fp8;
+    int k_blocks = oct_stored_k_blocks(format, in_features), fp8 = 0, first = 0;
+    for (int part = 0; part < stack->num_parts; part++) fp8 += stack->parts[part]->dtype == OCT_E4M3;
+    if (!fp8) return OCT_OK;
+    stack->rows = rows;
+    stack->k_block = k_blocks > 1 ? format->block_in : in_features;
+    stack->scales = oct_alloc((size_t)k_blocks * (size_t)rows, sizeof(float), "weight scales");
+    for (int i = 0; i < k_blocks * rows; i++) stack->scales[i] = 1;
+    for (int part = 0; part < stack->num_parts; part++) {
+        const struct oct_tensor *weight = stack->parts[part];
+        if (weight->dtype == OCT_E4M3)
+            OCT_TRY(oct_stored_weight_scales(loader->checkpoint, weight, rows, stack->scales + first, loader->err));
+        first += (int)oct_tensor_rows(weight);
+    }
+    return OCT_OK;
+}
+
+// Rows of one part of a stack, which begins with the stack's row `first`. codes: FP8 weights without their scales.
+static void read_rows(const struct stack *stack, int part, int first, int begin, int count, bool codes, float *out) {
+    const struct oct_tensor *tensor = stack->parts[part];
+    int columns = (int)oct_tensor_columns(tensor);
+    oct_tensor_rows_f32(tensor, begin, count, out);
+    if (codes || tensor->dtype != OCT_E4M3) return;
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < columns; k++) *out++ *= stack->scales[k / stack->k_block * stack->rows + first + begin + i];
+}
+
 // One pass over the rows of a stack, decoded to float32, and rounded to bf16 where FP8 scales or maxima are at stake: those are made from
 // the bf16 weight, as on the cards.
 struct pass {
     struct loader *loader;
-    const struct oct_tensor *tensor;
-    int first_row, columns; // of the tensor in the linear
-    bool bf16;
-    struct oct_linear *linear; // packed into; NULL: the pass only notes maxima
+    const struct stack *stack;
+    int part, first_row; // the part's first row in the linear
+    int columns;
+    bool bf16, codes;
+    bool note_amax;            // max |w| of each row is kept
+    struct oct_linear *linear; // packed into, or NULL
 };
 
 static void pass_rows(void *context, int worker, int begin, int end) {
@@ -67,23 +100,30 @@ static void pass_rows(void *context, int worker, int begin, int end) {
     struct loader *loader = pass->loader;
     float *rows = loader->rows[worker];
     int first = pass->first_row + begin;
-    oct_tensor_rows_f32(pass->tensor, begin, end - begin, rows);
+    read_rows(pass->stack, pass->part, pass->first_row, begin, end - begin, pass->codes, rows);
     if (pass->bf16) round_to_bf16(rows, (size_t)(end - begin) * (size_t)pass->columns);
-    if (pass->linear)
-        oct_linear_pack(loader->llama->device, pass->linear, first, end - begin, rows, loader->inv_scales + first);
-    else
-        for (int i = 0; i < end - begin; i++)
-            loader->row_amax[first + i] = row_amax(rows + (size_t)i * (size_t)pass->columns, pass->columns);
+    if (pass->linear) oct_linear_pack(loader->llama->device, pass->linear, first, end - begin, rows, loader->inv_scales + first);
+    for (int i = 0; pass->note_amax && i < end - begin; i++)
+        loader->row_amax[first + i] = row_amax(rows + (size_t)i * (size_t)pass->columns, pass->columns);
 }
 
-static void pass_over(struct loader *loader, const struct stack *stack, int columns, bool bf16, struct oct_linear *linear) {
-    struct pass pass = {.loader = loader, .columns = columns, .bf16 = bf16, .linear = linear};
-    for (int part = 0; part < stack->num_parts; part++) {
-        pass.tensor = stack->parts[part];
-        int rows = (int)oct_tensor_rows(pass.tensor);
-        oct_parallel_for(loader->llama->device, rows, ROWS_AT_ONCE, pass_rows, &pass);
-        pass.first_row += rows;
+static void pass_over(struct pass *pass) {
+    for (pass->part = 0; pass->part < pass->stack->num_parts; pass->part++) {
+        int rows = (int)oct_tensor_rows(pass->stack->parts[pass->part]);
+        oct_parallel_for(pass->loader->llama->device, rows, ROWS_AT_ONCE, pass_rows, pass);
+        pass->first_row += rows;
     }
+}
+
+// The largest of the maxima of the last pass that noted them.
+static oct_status find_amax(const struct loader *loader, enum oct_module module, int layer, int out_features, float *amax) {
+    *amax = 0;
+    for (int i = 0; i < out_features && !isnan(*amax); i++)
+        if (!(loader->row_amax[i] <= *amax)) *amax = loader->row_amax[i];
+    if (isfinite(*amax)) return OCT_OK;
+    char name[160];
+    return oct_fail(loader->err, OCT_CORRUPT, "%s: finite weights expected, NaN or infinity found",
+                    oct_module_name(module, layer, name, sizeof name));
 }
 
 // The scales that lose least; one row after the other, because the errors of all rows are summed in order.
@@ -92,7 +132,7 @@ static void search_scales(struct loader *loader, const struct stack *stack, int 
     for (int part = 0; part < stack->num_parts; part++) {
         int rows = (int)oct_tensor_rows(stack->parts[part]);
         for (int row = 0; row < rows; row++) {
-            oct_tensor_rows_f32(stack->parts[part], row, 1, loader->rows[0]);
+            read_rows(stack, part, first, row, 1, false, loader->rows[0]);
             round_to_bf16(loader->rows[0], (size_t)columns);
             oct_weight_search_rows(search, first + row, 1, columns, loader->rows[0]);
         }
@@ -100,20 +140,64 @@ static void search_scales(struct loader *loader, const struct stack *stack, int 
     }
 }
 
-static oct_status load_linear(struct loader *loader, const struct stack *stack, enum oct_module module, int layer, int out_features,
-                              int in_features, bool bias, struct oct_linear *linear) {
+// The activation's side of an FP8 linear.
+static void plan_input(const struct loader *loader, const struct oct_linear_plan *plan, struct oct_linear *linear) {
+    if (plan->dynamic) {
+        struct oct_scale_rule *rule = linear->row_scale_rule = oct_alloc(1, sizeof *rule, "a rule for scales");
+        *rule = plan->activation_rule;
+        linear->row_scale = oct_scale_row;
+    }
+    linear->input_scale = plan->input_scale;
+    linear->input_inv_scale = oct_inv_scale_in(loader->options->plan->arithmetic, plan->input_scale);
+    linear->full_scale = loader->options->plan->full_scale;
+}
+
+// Rounds the weight with the plan's scales, which are made now where no file gave them.
+static void quantize_linear(struct loader *loader, const struct stack *stack, struct oct_linear_plan *plan, struct oct_linear *linear) {
+    int out_features = linear->out_features;
+    plan->in_features = linear->in_features;
+    struct oct_weight_search *search = oct_plan_search_begin(plan, out_features);
+    if (search) {
+        search_scales(loader, stack, linear->in_features, search);
+        oct_plan_search_end(plan, search, out_features);
+    } else {
+        oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
+    }
+    plan_input(loader, plan, linear);
+    for (int i = 0; i < out_features; i++) {
+        float scale = plan->weight_scales[plan->num_weight_scales == 1 ? 0 : i];
+        linear->scales[i] = plan->input_scale ? plan->input_scale * scale : scale;
+        loader->inv_scales[i] = oct_inv_scale_in(loader->options->plan->arithmetic, scale);
+    }
+    struct pass pass = {.loader = loader, .stack = stack, .columns = linear->in_features, .bf16 = true, .linear = linear};
+    pass_over(&pass);
+}
+
+// Takes an FP8 weight as the checkpoint has it.
+static void take_stored(struct loader *loader, const struct stack *stack, const struct oct_linear_plan *plan, struct oct_linear *linear) {
+    oct_linear_split(linear, stack->k_block);
+    for (int i = 0; i < linear->k_blocks * linear->out_features; i++)
+        linear->scales[i] = plan->input_scale ? plan->input_scale * stack->scales[i] : stack->scales[i];
+    for (int i = 0; i < linear->out_features; i++) loader->inv_scales[i] = 1;
+    linear->full_scale = OCT_E4M3_MAX; // of packing: every code is its own
+    struct pass pass = {
+        .loader = loader, .stack = stack, .columns = linear->in_features, .codes = true, .note_amax = true, .linear = linear};
+    pass_over(&pass);
+    plan_input(loader, plan, linear);
+    oct_stored_row_scales(&loader->llama->config.fp8, linear);
+}
+
+static oct_status load_stack(struct loader *loader, struct stack *stack, enum oct_module module, int layer, int out_features,
+                             int in_features, bool bias, struct oct_linear *linear) {
     struct oct_linear_plan *plan = loader->options->plan ? oct_plan_linear(loader->options->plan, module, layer) : NULL;
-    bool fp8 = plan && plan->fp8;
-    if (fp8 || loader->options->on_weight) {
-        pass_over(loader, stack, in_features, true, NULL);
-        float amax = 0;
-        for (int i = 0; i < out_features; i++)
-            if (!(loader->row_amax[i] <= amax)) amax = loader->row_amax[i];
-        if (isnan(amax) || isinf(amax)) {
-            char name[160];
-            return oct_fail(loader->err, OCT_CORRUPT, "%s: finite weights expected, NaN or infinity found",
-                            oct_module_name(module, layer, name, sizeof name));
-        }
+    bool fp8 = plan && plan->fp8, stored = fp8 && plan->stored;
+    float amax;
+    OCT_TRY(load_scales(loader, stack, out_features, in_features));
+    OCT_CHECK(!stored || stack->scales);
+    if ((fp8 && !stored) || loader->options->on_weight) {
+        struct pass pass = {.loader = loader, .stack = stack, .columns = in_features, .bf16 = true, .note_amax = true};
+        pass_over(&pass);
+        OCT_TRY(find_amax(loader, module, layer, out_features, &amax));
         struct oct_seen_weight seen = {
             .amax = amax, .row_amax = loader->row_amax, .out_features = out_features, .in_features = in_features};
         if (loader->options->on_weight) loader->options->on_weight(loader->options->on_weight_context, module, layer, &seen);
@@ -122,33 +206,25 @@ static oct_status load_linear(struct loader *loader, const struct stack *stack, 
     OCT_TRY(oct_linear_alloc(loader->llama->device, fp8 ? fp8_dtype : loader->llama->compute, out_features, in_features, bias, linear,
                              loader->err));
     loader->llama->weight_bytes += linear->weight_bytes;
-    if (fp8) {
-        plan->in_features = in_features;
-        struct oct_weight_search *search = oct_plan_search_begin(plan, out_features);
-        if (search) {
-            search_scales(loader, stack, in_features, search);
-            oct_plan_search_end(plan, search, out_features);
-        } else {
-            oct_plan_set_weight_scales(plan, loader->row_amax, out_features);
-        }
-        if (plan->dynamic) {
-            struct oct_scale_rule *rule = linear->row_scale_rule = oct_alloc(1, sizeof *rule, "a rule for scales");
-            *rule = plan->activation_rule;
-            linear->row_scale = oct_scale_row;
-        } else {
-            linear->input_scale = plan->input_scale;
-            linear->input_inv_scale = oct_inv_scale(plan->input_scale);
-        }
-        linear->full_scale = loader->options->plan->full_scale;
-        for (int i = 0; i < out_features; i++) {
-            float scale = plan->weight_scales[plan->num_weight_scales == 1 ? 0 : i];
-            linear->scales[i] = plan->dynamic ? scale : plan->input_scale * scale;
-            loader->inv_scales[i] = oct_inv_scale(scale);
-        }
+    if (stored) {
+        take_stored(loader, stack, plan, linear);
+        OCT_TRY(find_amax(loader, module, layer, out_features, &amax)); // a code can be NaN
+    } else if (fp8) {
+        quantize_linear(loader, stack, plan, linear);
+    } else {
+        struct pass pass = {.loader = loader, .stack = stack, .columns = in_features, .linear = linear};
+        pass_over(&pass);
     }
-    pass_over(loader, stack, in_features, fp8, linear);
     for (int part = 0; part < stack->num_parts; part++) oct_tensor_drop_pages(stack->parts[part]);
     return OCT_OK;
+}
+
+static oct_status load_linear(struct loader *loader, struct stack *stack, enum oct_module module, int layer, int out_features,
+                              int in_features, bool bias, struct oct_linear *linear) {
+    oct_status status = load_stack(loader, stack, module, layer, out_features, in_features, bias, linear);
+    free(stack->scales);
+    stack->scales = NULL;
+    return status;
 }
 
 static oct_status load_vector(struct loader *loader, const char *prefix, const char *name, int size, float *out) {
@@ -217,7 +293,10 @@ static oct_status load_embedding_and_head(struct loader *loader) {
     OCT_TRY(find(loader, "", "model.embed_tokens.weight", vocab, hidden, &embedding.parts[0]));
     OCT_TRY(oct_linear_alloc(llama->device, llama->compute, vocab, hidden, false, &llama->embed_tokens, loader->err));
     llama->weight_bytes += llama->embed_tokens.weight_bytes;
-    pass_over(loader, &embedding, hidden, false, &llama->embed_tokens);
+    if (embedding.parts[0]->dtype == OCT_E4M3)
+        return oct_fail(loader->err, OCT_UNSUPPORTED, "tensor model.embed_tokens.weight: F32, F16 or BF16 expected, FP8 found");
+    struct pass pass = {.loader = loader, .stack = &embedding, .columns = hidden, .linear = &llama->embed_tokens};
+    pass_over(&pass);
     if (llama->config.tie_word_embeddings || !oct_checkpoint_find(loader->checkpoint, "lm_head.weight"))
         head = embedding;
     else
@@ -300,6 +379,7 @@ oct_status oct_llama_open(const struct oct_checkpoint *checkpoint, struct oct_de
     llama->device = device;
     llama->compute = options->compute;
     llama->full_scale = options->plan ? options->plan->full_scale : 0;
+    llama->arithmetic = options->plan ? options->plan->arithmetic : OCT_INC_ARITHMETIC;
     if (options->plan) OCT_CHECK(options->plan->num_layers == llama->config.num_hidden_layers);
     size_t layers = (size_t)llama->config.num_hidden_layers;
     llama->layers = oct_alloc(layers, sizeof *llama->layers, "the layers");

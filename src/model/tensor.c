@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "model/block_format.h"
 #include "model/checkpoint.h"
+#include "numeric/fp8.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -32,10 +33,21 @@ static void decode_interleaved_vector(const struct oct_tensor *tensor, float *ou
     free(stored);
 }
 
+// A byte of each stored row makes a row here.
+static void decode_transposed(const struct oct_tensor *tensor, int64_t first, int64_t count, float *out) {
+    int64_t rows = oct_tensor_rows(tensor), columns = oct_tensor_columns(tensor);
+    for (int64_t k = 0; k < columns; k++)
+        for (int64_t row = 0; row < count; row++) out[row * columns + k] = oct_e4m3_to_f32(tensor->data[k * rows + first + row]);
+}
+
 void oct_tensor_rows_f32(const struct oct_tensor *tensor, int64_t first, int64_t count, float *out) {
     OCT_CHECK(first >= 0 && count >= 0 && count <= oct_tensor_rows(tensor) && first <= oct_tensor_rows(tensor) - count);
     if (tensor->interleaved_head_dim && tensor->num_dims == 1) {
         if (count) decode_interleaved_vector(tensor, out);
+        return;
+    }
+    if (tensor->transposed) {
+        decode_transposed(tensor, first, count, out);
         return;
     }
     size_t columns = (size_t)oct_tensor_columns(tensor);

@@ -14,7 +14,8 @@
 
 struct oct_linear_plan {
     bool fp8;
-    float input_scale; // of the activation, per tensor
+    bool stored;       // the checkpoint's weight is FP8, and is taken with its scales; else it is rounded as it is loaded
+    float input_scale; // of the activation, per tensor; 0 (and not dynamic): the weight alone is FP8, the activation stays bf16
     bool dynamic;      // scales of activations are made at run time, by activation_rule; input_scale is 0
     struct oct_scale_rule activation_rule;
     struct oct_scale_rule weight_rule; // how the weight's scales follow from its maxima
@@ -42,11 +43,22 @@ struct oct_layer_plan {
 };
 
 struct oct_plan {
-    float full_scale; // where FP8 saturates: 240 or 448 of E4M3, 57344 of E5M2
+    enum oct_arithmetic arithmetic; // of the inverses of its scales
+    float full_scale;               // where FP8 saturates: 240 or 448 of E4M3, 57344 of E5M2
     int num_layers;
     struct oct_layer_plan *layers; // (num_layers) owned
     struct oct_linear_plan lm_head;
 };
+
+// An empty plan: nothing is FP8; vLLM's arithmetic, full scale 448.
+struct oct_plan *oct_plan_new(int num_layers);
+// Plans that need no files.
+// `--quantization fp8`: the weights of the layers' linears are FP8, a scale for each output channel; lm_head and all activations stay
+// bf16.
+struct oct_plan *oct_plan_fp8_weights(int num_layers);
+// FP8 K and V with scales of 1. matmuls: so is what attention multiplies them with; else that stays bf16. *plan NULL: a plan of nothing
+// else is made.
+void oct_plan_unit_scale_kv(struct oct_plan **plan, int num_layers, bool matmuls);
 
 // Resolves the configuration: which modules are FP8, and the scales of their activations, from the scale file where it holds the module
 // (unless recalc_scales), else from the measurement (NULL only for methods that need none). quantize_kv false: k_cache and v_cache stay

@@ -153,6 +153,7 @@ float oct_scale_rule_full_scale(const struct oct_scale_rule *rule) {
 }
 
 float oct_scale(const struct oct_scale_rule *rule, float amax) {
+    if (rule->arithmetic == OCT_VLLM_ARITHMETIC) return oct_bf16_round(amax / OCT_E4M3_MAX);
     double largest = oct_scale_rule_full_scale(rule) * rule->backoff;
     float rounded = oct_scale_precision_round(rule->precision, amax);
     float quotient = rule->host ? (float)(rounded / largest) : rounded * oct_scale_precision_round(rule->precision, (float)(1 / largest));
@@ -175,4 +176,8 @@ bool oct_scale_is_usable(float scale) {
 
 float oct_inv_scale(float scale) {
     return oct_bf16_round(1 / scale);
+}
+
+float oct_inv_scale_in(enum oct_arithmetic arithmetic, float scale) {
+    return arithmetic == OCT_VLLM_ARITHMETIC ? 1 / scale : oct_inv_scale(scale);
 }

@@ -23,6 +23,12 @@ enum oct_scale_value { OCT_SCALE_MAXABS, OCT_SCALE_FIXED, OCT_SCALE_OPT, OCT_SCA
 enum oct_scale_precision { OCT_SCALE_BF16, OCT_SCALE_FP16, OCT_SCALE_FP32 };
 float oct_scale_precision_round(enum oct_scale_precision precision, float value);
 
+// Whose arithmetic makes scales and inverses.
+enum oct_arithmetic {
+    OCT_INC_ARITHMETIC,  // bf16 throughout: scales, and the inverse that a cast multiplies by
+    OCT_VLLM_ARITHMETIC, // vLLM and compressed-tensors: scales are bf16(max / 448), inverses float32
+};
+
 // How scales follow from maxima, for one kind of tensor.
 struct oct_scale_rule {
     enum oct_profile profile;
@@ -33,6 +39,7 @@ struct oct_scale_rule {
     bool per_channel; // weights: per output channel; activations: per token, at run time
     double backoff;   // 0.25 activations, 0.5 weights and what is scaled at run time
     enum oct_scale_value value;
+    enum oct_arithmetic arithmetic; // OCT_VLLM_ARITHMETIC: profile, rounding and backoff count no more
     const float
         *candidates;    // OCT_SCALE_OPT: (num_candidates) of one's own, tried in this order; NULL: those of the method. Lifetime of the
     int num_candidates; // configuration
@@ -71,6 +78,9 @@ float oct_inv_scale(float scale);
 // says with a backoff of 0.5. INC makes one scale for all rows of a batch where the rule is not per channel; here every row has its own, so
 // that a token's result does not depend on those beside it: for a single token the two are the same.
 void oct_scale_row(const void *rule, float amax, float *scale, float *inv_scale);
+
+// The same, in either arithmetic.
+float oct_inv_scale_in(enum oct_arithmetic arithmetic, float scale);
 
 // Whether the cast can use a scale: it is positive and its inverse is a number.
 bool oct_scale_is_usable(float scale);

@@ -17,9 +17,9 @@ struct oct_bpe {
     struct oct_token_table pieces; // what a word is made of: raw bytes of a byte-level vocabulary, else the tokens' own text
     struct oct_merge *merges;      // (num_merges) by rank; owned
     size_t num_merges, merge_capacity;
-    uint32_t *slots; // (num_slots) hash table of the pairs: a rank, and above it 10 bits of the pair's hash, so that a look-up of what is
-                     // no pair, which most are, ends at one number; UINT32_MAX: free. Owned
-    size_t num_slots;      // a power of two; 0: there are no merges
+    uint32_t *slots;  // (num_slots) hash table of the pairs: a rank, and above it 10 bits of the pair's hash, so that a look-up of what is
+                      // no pair, which most are, ends at one number; UINT32_MAX: free. Owned
+    size_t num_slots; // a power of two; 0: there are no merges
     int32_t symbols[256];  // initial symbol of a byte (byte-level) or of an ASCII character; -1: none
     int32_t fallback[256]; // <0xXX> of a byte; -1: none
     int32_t unknown;       // id for what has no symbol; -1: it is dropped

@@ -26,7 +26,7 @@ REFERENCE = Path(os.environ.get("OCTAVO_REFERENCE", ROOT.parent / "shared" / "go
 TINY = str(GOLDEN / "model" / "models" / "tiny_gguf" / "model.gguf")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo"
 needs_smollm2 = pytest.mark.skipif(not list(CACHE.glob("SmolLM2*.gguf")), reason="the default model is not in the cache (make model)")
-COMMANDS = ["serve", "chat", "generate", "calibrate", "eval", "inspect", "tokenize", "render"]
+COMMANDS = ["serve", "chat", "generate", "calibrate", "quantize", "eval", "inspect", "tokenize", "render"]
 CHAT_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
 
 

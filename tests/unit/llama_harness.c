@@ -13,12 +13,11 @@ static void must(oct_status status, const oct_error *err) {
     if (status != OCT_OK) fail_msg("%s", err->message);
 }
 
-static struct harness open_with(const char *path, enum oct_dtype compute, int max_rows, struct oct_plan *plan,
+static struct harness open_with(const struct oct_checkpoint *checkpoint, enum oct_dtype compute, int max_rows, struct oct_plan *plan,
                                 struct oct_measurement *measurement) {
     struct harness harness = {.max_rows = max_rows};
     oct_error err;
     must(oct_device_open_cpu(2, &harness.device, &err), &err);
-    must(oct_checkpoint_open(path, &harness.checkpoint, &err), &err);
     struct oct_llama_options options = {.compute = compute,
                                         .plan = plan,
                                         .max_positions = HARNESS_TOKENS,
@@ -26,19 +25,37 @@ static struct harness open_with(const char *path, enum oct_dtype compute, int ma
                                         .max_logit_rows = max_rows,
                                         .on_weight = measurement ? oct_measurement_see_weight : NULL,
                                         .on_weight_context = measurement};
-    must(oct_llama_open(harness.checkpoint, harness.device, &options, &harness.llama, &err), &err);
+    must(oct_llama_open(checkpoint, harness.device, &options, &harness.llama, &err), &err);
     must(oct_kv_cache_open(harness.llama, HARNESS_BLOCK, HARNESS_BLOCKS, &harness.cache, &err), &err);
     harness.vocab = harness.llama->config.vocab_size;
     harness.logits = oct_alloc((size_t)max_rows * (size_t)harness.vocab, sizeof(float), "logits");
     return harness;
 }
 
+static struct oct_checkpoint *open_checkpoint(const char *path) {
+    struct oct_checkpoint *checkpoint;
+    oct_error err;
+    must(oct_checkpoint_open(path, &checkpoint, &err), &err);
+    return checkpoint;
+}
+
 struct harness harness_open(const char *path, enum oct_dtype compute, int max_rows, struct oct_plan *plan) {
-    return open_with(path, compute, max_rows, plan, NULL);
+    struct oct_checkpoint *checkpoint = open_checkpoint(path);
+    struct harness harness = open_with(checkpoint, compute, max_rows, plan, NULL);
+    harness.checkpoint = checkpoint;
+    return harness;
 }
 
 struct harness harness_open_measuring(const char *path, enum oct_dtype compute, int max_rows, struct oct_measurement *measurement) {
-    return open_with(path, compute, max_rows, NULL, measurement);
+    struct oct_checkpoint *checkpoint = open_checkpoint(path);
+    struct harness harness = open_with(checkpoint, compute, max_rows, NULL, measurement);
+    harness.checkpoint = checkpoint;
+    return harness;
+}
+
+struct harness harness_open_checkpoint(const struct oct_checkpoint *checkpoint, enum oct_dtype compute, int max_rows,
+                                       struct oct_plan *plan) {
+    return open_with(checkpoint, compute, max_rows, plan, NULL);
 }
 
 void harness_close(struct harness *harness) {

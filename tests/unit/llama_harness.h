@@ -10,7 +10,7 @@ enum { HARNESS_TOKENS = 1280, HARNESS_BLOCK = 32, HARNESS_BLOCKS = HARNESS_TOKEN
 
 struct harness {
     struct oct_device *device;
-    struct oct_checkpoint *checkpoint;
+    struct oct_checkpoint *checkpoint; // NULL: the caller's
     struct oct_llama *llama;
     struct oct_kv_cache *cache;
     float *logits; // (max_rows, vocab) of the last forward
@@ -21,6 +21,9 @@ struct harness {
 struct harness harness_open(const char *path, enum oct_dtype compute, int max_rows, struct oct_plan *plan);
 // Not quantized, and the measurement is told of the weights.
 struct harness harness_open_measuring(const char *path, enum oct_dtype compute, int max_rows, struct oct_measurement *measurement);
+// The same, of a checkpoint of the caller's, which stays open.
+struct harness harness_open_checkpoint(const struct oct_checkpoint *checkpoint, enum oct_dtype compute, int max_rows,
+                                       struct oct_plan *plan);
 void harness_close(struct harness *harness);
 
 // Tokens [from, to) of one sequence, into logits, a row each. Its blocks lie in reverse order, so that a wrong block table shows.

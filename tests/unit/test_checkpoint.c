@@ -215,7 +215,7 @@ static void folders_without_what_they_need_are_errors_that_name_it(void **state)
     folder = new_folder();
     put_file(folder, "config.json", config_json, strlen(config_json));
     put_shard(folder, "model.safetensors", "{\"a.weight\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8);
-    assert_refused(folder, OCT_UNSUPPORTED, "tensor a.weight: dtype F32, F16 or BF16 expected, I64 found");
+    assert_refused(folder, OCT_UNSUPPORTED, "tensor a.weight: dtype F32, F16, BF16 or F8_E4M3 expected, I64 found");
 }
 
 static void a_model_is_located_or_the_user_is_told_what_to_do(void **state) {

@@ -423,7 +423,8 @@ static void options_that_cannot_work_are_refused_by_name(void **state) {
     (void)state;
     assert_refused((oct_engine_options){.model = "/nowhere/model.gguf"}, OCT_NOT_FOUND, "/nowhere/model.gguf");
     assert_refused((oct_engine_options){.dtype = "float16"}, OCT_INVALID_ARGUMENT, "dtype");
-    assert_refused((oct_engine_options){.kv_cache_dtype = "fp8"}, OCT_INVALID_ARGUMENT, "kv_cache_dtype");
+    assert_refused((oct_engine_options){.kv_cache_dtype = "fp8_e5m2"}, OCT_INVALID_ARGUMENT, "kv_cache_dtype");
+    assert_refused((oct_engine_options){.quantization = "fp8", .quant_config = "quant.json"}, OCT_INVALID_ARGUMENT, "quant_config");
     assert_refused((oct_engine_options){.quantization = "awq"}, OCT_INVALID_ARGUMENT, "quantization");
     assert_refused((oct_engine_options){.block_size = 48}, OCT_INVALID_ARGUMENT, "block_size");
     assert_refused((oct_engine_options){.max_num_seqs = -1}, OCT_INVALID_ARGUMENT, "max_num_seqs");
@@ -671,6 +672,23 @@ static void an_fp8_kv_cache_without_a_configuration_has_unit_scales(void **state
     close_engine(bf16);
 }
 
+static void fp8_needs_no_files_and_halves_the_weights(void **state) {
+    (void)state;
+    setenv("QUANT_CONFIG", "/nowhere/quant.json", 1); // which inc alone looks at
+    oct_engine *engine = open_engine((oct_engine_options){.quantization = "fp8", .kv_cache_dtype = "fp8"});
+    unsetenv("QUANT_CONFIG");
+    oct_engine *bf16 = open_engine((oct_engine_options){0});
+    oct_engine_info fp8_info, bf16_info;
+    assert_description_holds(engine, "fp8 weights, KV fp8 (unit scale)");
+    oct_engine_get_info(engine, &fp8_info);
+    oct_engine_get_info(bf16, &bf16_info);
+    assert_true(fp8_info.weight_bytes < bf16_info.weight_bytes);
+    assert_int_equal(fp8_info.num_blocks, 2 * bf16_info.num_blocks);
+    assert_int_equal(ask(engine, greedy(20)).num_tokens, 20);
+    close_engine(engine);
+    close_engine(bf16);
+}
+
 static int make_folder(void **state) {
     (void)state;
     unsetenv("QUANT_CONFIG");
@@ -759,6 +777,7 @@ int main(void) {
         cmocka_unit_test(measuring_writes_what_quantizing_reads),
         cmocka_unit_test(inc_without_a_configuration_says_what_to_run),
         cmocka_unit_test(an_fp8_kv_cache_without_a_configuration_has_unit_scales),
+        cmocka_unit_test(fp8_needs_no_files_and_halves_the_weights),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -21,12 +21,25 @@ oct_status oct_linear_alloc(struct oct_device *device, enum oct_dtype dtype, int
                             struct oct_linear *out, oct_error *err) {
     OCT_CHECK(dtype == OCT_F32 || dtype == OCT_BF16 || dtype == OCT_E4M3 || dtype == OCT_E5M2);
     bool fp8 = dtype == OCT_E4M3 || dtype == OCT_E5M2;
-    *out = (struct oct_linear){.dtype = dtype == OCT_E5M2 ? OCT_BF16 : dtype, .in_features = in_features, .out_features = out_features};
+    *out = (struct oct_linear){.dtype = dtype == OCT_E5M2 ? OCT_BF16 : dtype,
+                               .in_features = in_features,
+                               .out_features = out_features,
+                               .k_block = in_features,
+                               .k_blocks = 1};
     out->weight_bytes = (size_t)oct_panels(out_features) * panel_bytes(out);
     OCT_TRY(oct_device_alloc(device, out->weight_bytes, "a weight matrix", &out->weight, err));
     if (fp8) out->scales = oct_alloc((size_t)out_features, sizeof(float), "weight scales");
     if (bias) out->bias = oct_alloc((size_t)out_features, sizeof(float), "a bias");
     return OCT_OK;
+}
+
+void oct_linear_split(struct oct_linear *linear, int k_block) {
+    OCT_CHECK(linear->dtype == OCT_E4M3 && k_block > 0 && k_block % 4 == 0);
+    if (k_block >= linear->in_features) return;
+    linear->k_block = k_block;
+    linear->k_blocks = (linear->in_features + k_block - 1) / k_block;
+    free(linear->scales);
+    linear->scales = oct_alloc((size_t)linear->k_blocks * (size_t)linear->out_features, sizeof(float), "weight scales");
 }
 
 void oct_linear_free(struct oct_device *device, struct oct_linear *linear) {
@@ -81,14 +94,22 @@ float oct_linear_weight(const struct oct_linear *linear, int out, int in) {
     }
 }
 
+void oct_linear_codes(const struct oct_linear *linear, int first_row, int rows, uint8_t *codes) {
+    OCT_CHECK(linear->dtype == OCT_E4M3 && first_row >= 0 && rows >= 0 && first_row + rows <= linear->out_features);
+    for (int row = first_row; row < first_row + rows; row++) {
+        const uint8_t *panel = panel_at(linear, row / OCT_PANEL);
+        for (int k = 0; k < linear->in_features; k++) *codes++ = panel[oct_panel_element(OCT_E4M3, k, row % OCT_PANEL)];
+    }
+}
+
 // --- the product ------------------------------------------------------------------------------------------------------------------
 
 struct product {
     struct oct_device *device;
     const struct oct_linear *linear;
     const float *x;    // (rows, in_features)
-    char *packed;      // x rounded and packed tile by tile
-    float *row_scales; // (rows) where they are made at run time, else NULL
+    char *packed;      // x rounded and packed, tile by tile and in it run by run
+    float *row_scales; // (rows, k_blocks) where they are made at run time, else NULL
     float *y;          // (rows, out_features)
     int rows, k_padded;
     size_t x_bytes; // of a packed element
@@ -106,19 +127,28 @@ static int rows_of_tile(const struct product *product, int tile) {
     return left < product->tile_rows ? left : product->tile_rows;
 }
 
-static char *packed_tile(const struct product *product, int tile) {
-    return product->packed + (size_t)tile * (size_t)product->tile_rows * (size_t)product->k_padded * product->x_bytes;
+// Inputs of a run.
+static int run_length(const struct oct_linear *linear, int run) {
+    int left = linear->in_features - run * linear->k_block;
+    return left < linear->k_block ? left : linear->k_block;
 }
 
-// The inverse scales of a tile's rows (rows), one for all or made from each row as it is.
-static void row_inv_scales(const struct product *product, int first_row, int rows, float *inv_scales) {
+// Where a run of a tile of `rows` rows lies.
+static char *packed_run(const struct product *product, int tile, int rows, int run) {
+    size_t before = (size_t)tile * (size_t)product->tile_rows * (size_t)product->k_padded;
+    return product->packed + (before + (size_t)rows * (size_t)run * (size_t)product->linear->k_block) * product->x_bytes;
+}
+
+// The inverse scales of a tile's rows (rows) in a run, one for all or made from each row as it is.
+static void row_inv_scales(const struct product *product, int first_row, int rows, int run, float *inv_scales) {
     const struct oct_linear *linear = product->linear;
-    const float *x = product->x + (size_t)first_row * (size_t)linear->in_features;
-    for (int row = 0; row < rows; row++, x += linear->in_features) {
+    size_t k = (size_t)linear->in_features, runs = (size_t)linear->k_blocks;
+    const float *x = product->x + (size_t)first_row * k + (size_t)run * (size_t)linear->k_block;
+    for (int row = 0; row < rows; row++, x += k) {
         inv_scales[row] = linear->input_inv_scale;
         if (product->row_scales)
-            linear->row_scale(linear->row_scale_rule, product->device->kernels->amax(x, linear->in_features),
-                              &product->row_scales[first_row + row], &inv_scales[row]);
+            linear->row_scale(linear->row_scale_rule, product->device->kernels->amax(x, run_length(linear, run)),
+                              &product->row_scales[(size_t)(first_row + row) * runs + (size_t)run], &inv_scales[row]);
     }
 }
 
@@ -133,58 +163,74 @@ static void pack_e5m2(const struct product *product, int worker, const float *x,
     kernels->pack_bf16(rounded, k, rows, (int)k, product->k_padded, packed);
 }
 
-static void pack_tiles(void *context, int worker, int begin, int end) {
-    const struct product *product = context;
+static void pack_run(const struct product *product, int worker, int tile, int run) {
     const struct oct_linear *linear = product->linear;
     const struct oct_kernels *kernels = product->device->kernels;
     size_t k = (size_t)linear->in_features;
-    for (int tile = begin; tile < end; tile++) {
-        int rows = rows_of_tile(product, tile), first_row = tile * product->tile_rows;
-        const float *x = product->x + (size_t)first_row * k;
-        void *packed = packed_tile(product, tile);
-        if (linear->scales && (linear->input_scale != 0 || linear->row_scale)) {
-            float inv_scales[OCT_MAX_TILE_ROWS];
-            row_inv_scales(product, first_row, rows, inv_scales);
-            if (linear->dtype == OCT_E4M3)
-                kernels->pack_e4m3(x, k, rows, (int)k, product->k_padded, inv_scales, linear->full_scale, packed);
-            else
-                pack_e5m2(product, worker, x, rows, inv_scales, packed);
-        } else {
-            (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, (int)k, product->k_padded, packed);
-        }
+    int rows = rows_of_tile(product, tile), first_row = tile * product->tile_rows, n = run_length(linear, run);
+    const float *x = product->x + (size_t)first_row * k + (size_t)run * (size_t)linear->k_block;
+    void *packed = packed_run(product, tile, rows, run);
+    if (linear->scales && (linear->input_scale != 0 || linear->row_scale)) {
+        float inv_scales[OCT_MAX_TILE_ROWS];
+        row_inv_scales(product, first_row, rows, run, inv_scales);
+        if (linear->dtype == OCT_E4M3)
+            kernels->pack_e4m3(x, k, rows, n, oct_k_padded(n), inv_scales, linear->full_scale, packed);
+        else
+            pack_e5m2(product, worker, x, rows, inv_scales, packed);
+    } else {
+        (linear->dtype == OCT_F32 ? kernels->pack_f32 : kernels->pack_bf16)(x, k, rows, n, oct_k_padded(n), packed);
     }
+}
+
+static void pack_tiles(void *context, int worker, int begin, int end) {
+    const struct product *product = context;
+    for (int tile = begin; tile < end; tile++)
+        for (int run = 0; run < product->linear->k_blocks; run++) pack_run(product, worker, tile, run);
+}
+
+// One tile of rows times one panel of `dtype`. The product of each run is scaled, then added to those before it.
+static void multiply_tile(const struct product *product, int tile, int panel, enum oct_dtype dtype, const char *weights) {
+    const struct oct_linear *linear = product->linear;
+    const struct oct_kernels *kernels = product->device->kernels;
+    void (*multiply)(const void *, int, const void *, int, float *, size_t, bool) = dtype == OCT_F32    ? kernels->tile_f32
+                                                                                    : dtype == OCT_BF16 ? kernels->tile_bf16
+                                                                                                        : kernels->tile_e4m3;
+    float c[OCT_MAX_TILE_ROWS * OCT_PANEL] __attribute__((aligned(64))), sum[OCT_MAX_TILE_ROWS * OCT_PANEL] __attribute__((aligned(64)));
+    int rows = rows_of_tile(product, tile), runs = linear->k_blocks;
+    int first = panel * OCT_PANEL, left = linear->out_features - first, channels = left < OCT_PANEL ? left : OCT_PANEL;
+    size_t first_row = (size_t)tile * (size_t)product->tile_rows, stride = (size_t)linear->out_features;
+    float *y = product->y + first_row * stride + first;
+    const float *scales = linear->scales ? linear->scales + first : NULL, *bias = linear->bias ? linear->bias + first : NULL;
+    for (int run = 0; run < runs; run++) {
+        const char *panel_run = weights + oct_panel_bytes(dtype, run * linear->k_block);
+        multiply(packed_run(product, tile, rows, run), rows, panel_run, oct_k_padded(run_length(linear, run)), c, OCT_PANEL, false);
+        for (int row = 0; product->row_scales && row < rows; row++) {
+            float row_scale = product->row_scales[(first_row + (size_t)row) * (size_t)runs + (size_t)run];
+            kernels->scale(c + row * OCT_PANEL, OCT_PANEL, row_scale, c + row * OCT_PANEL);
+        }
+        if (runs > 1) kernels->finish(c, rows, channels, scales + (size_t)run * stride, NULL, sum, OCT_PANEL, run > 0);
+    }
+    if (runs > 1)
+        kernels->finish(sum, rows, channels, NULL, bias, y, stride, product->add);
+    else
+        kernels->finish(c, rows, channels, scales, bias, y, stride, product->add);
 }
 
 static void multiply_panels(void *context, int worker, int begin, int end) {
     const struct product *product = context;
     const struct oct_linear *linear = product->linear;
     const struct oct_kernels *kernels = product->device->kernels;
-    float c[OCT_MAX_TILE_ROWS * OCT_PANEL] __attribute__((aligned(64)));
     int tiles = tile_count(product);
     bool decode_once = product->decode_once;
     void *decoded =
         decode_once ? oct_scratch_reserve(&product->device->workers[worker], oct_panel_bytes(OCT_BF16, product->k_padded)) : NULL;
     for (int panel = begin; panel < end; panel++) {
         const void *weights = panel_at(linear, panel);
-        int first = panel * OCT_PANEL, left = linear->out_features - first, channels = left < OCT_PANEL ? left : OCT_PANEL;
         if (decode_once) {
             kernels->decode_panel(weights, product->k_padded, decoded);
             weights = decoded;
         }
-        void (*multiply)(const void *, int, const void *, int, float *, size_t, bool) = linear->dtype == OCT_F32 ? kernels->tile_f32
-                                                                                        : linear->dtype == OCT_BF16 || decode_once
-                                                                                            ? kernels->tile_bf16
-                                                                                            : kernels->tile_e4m3;
-        for (int tile = 0; tile < tiles; tile++) {
-            int rows = rows_of_tile(product, tile);
-            multiply(packed_tile(product, tile), rows, weights, product->k_padded, c, OCT_PANEL, false);
-            size_t first_row = (size_t)tile * (size_t)product->tile_rows;
-            for (int row = 0; product->row_scales && row < rows; row++)
-                kernels->scale(c + row * OCT_PANEL, OCT_PANEL, product->row_scales[first_row + (size_t)row], c + row * OCT_PANEL);
-            float *y = product->y + first_row * (size_t)linear->out_features + first;
-            kernels->finish(c, rows, channels, linear->scales ? linear->scales + first : NULL, linear->bias ? linear->bias + first : NULL,
-                            y, (size_t)linear->out_features, product->add);
-        }
+        for (int tile = 0; tile < tiles; tile++) multiply_tile(product, tile, panel, decode_once ? OCT_BF16 : linear->dtype, weights);
     }
 }
 
@@ -203,7 +249,8 @@ void oct_linear_forward(struct oct_device *device, const struct oct_linear *line
                               .tile_rows = fused ? kernels->e4m3_tile_rows : kernels->tile_rows,
                               .decode_once = linear->dtype == OCT_E4M3 && !fused};
     size_t packed_bytes = (size_t)rows * (size_t)product.k_padded * product.x_bytes; // a multiple of 4
-    product.packed = oct_scratch_reserve(&device->shared, packed_bytes + (linear->row_scale ? (size_t)rows * sizeof(float) : 0));
+    size_t row_scales = linear->row_scale ? (size_t)rows * (size_t)linear->k_blocks : 0;
+    product.packed = oct_scratch_reserve(&device->shared, packed_bytes + row_scales * sizeof(float));
     if (linear->row_scale) product.row_scales = (float *)(product.packed + packed_bytes);
     oct_pool_for(device->pool, tile_count(&product), 1, pack_tiles, &product);
     // Eight chunks a worker: even work on a busy machine, long streams all the same.

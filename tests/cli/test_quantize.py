@@ -1,0 +1,276 @@
+"""`octavo quantize`: what it writes is what vLLM's configuration says, and runs as the model did that it was made from."""
+import json
+import re
+import shutil
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+
+from test_cli import GOLDEN, PROGRAM, REFERENCE, TINY, environment, fails, succeeds
+
+MODELS = GOLDEN / "model" / "models"
+# The configuration of the checkpoint that vLLM loaded and served (golden/vllm/fp8_checkpoints.txt of the reference data).
+SERVED_BY_VLLM = {
+    "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed", "ignore": ["lm_head"],
+    "kv_cache_scheme": None, "config_groups": {"group_0": {
+        "targets": ["Linear"],
+        "weights": {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel", "dynamic": False, "observer": "minmax"},
+        "input_activations": {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "token", "dynamic": True, "observer": None}}}}
+LINEARS = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}
+
+
+def tensors(folder):
+    """{name: (dtype, shape, bytes)} of model.safetensors, read by a few lines of its own."""
+    data = (folder / "model.safetensors").read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    assert (8 + length) % 8 == 0, "tensors begin at a multiple of 8"
+    assert header.pop("__metadata__") == {"format": "pt"}
+    return {name: (t["dtype"], t["shape"], data[8 + length + t["data_offsets"][0]:8 + length + t["data_offsets"][1]])
+            for name, t in header.items()}
+
+
+def config_of(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def bf16(data):
+    return (numpy.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+
+
+def e4m3(data):
+    codes = numpy.frombuffer(data, "u1").astype(int)
+    exponent, mantissa = codes >> 3 & 15, codes & 7
+    value = numpy.where(exponent, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
+    assert not ((codes & 127) == 127).any(), "NaN"
+    return numpy.where(codes & 128, -value, value)
+
+
+def nll(model, *flags, env=None):
+    report = json.loads(succeeds("eval", model, "--json", "--window", 64, "--windows", 20, *flags, env=env).stdout)
+    return report["total_nll"], report["scored_tokens"]
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    out = tmp_path_factory.mktemp("quantized") / "model"
+    succeeds("quantize", TINY, "--output", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def quant_config(tmp_path_factory):
+    out = tmp_path_factory.mktemp("calibrated")
+    (out / "prompts.txt").write_text("one two three\nfour five six seven\n")
+    succeeds("calibrate", TINY, "--output", out, "--dataset", out / "prompts.txt")
+    path = next(out.glob("*/maxabs_quant_g3.json"))
+    config = json.loads(path.read_text())
+    config["blocklist"] = {"types": ["Matmul", "Softmax"], "names": ["lm_head"]}  # what a checkpoint has no place for
+    path.write_text(json.dumps(config))
+    return path
+
+
+def contains(found, expected, where="config"):
+    if isinstance(expected, dict):
+        for key, value in expected.items():
+            assert key in found, f"{where}.{key}"
+            contains(found[key], value, f"{where}.{key}")
+    else:
+        assert found == expected, where
+
+
+def test_the_configuration_is_one_that_vllm_served(quantized):
+    contains(config_of(quantized)["quantization_config"], SERVED_BY_VLLM)
+    golden = REFERENCE / "vllm" / "fp8_checkpoints.txt"
+    if golden.exists():
+        served = re.search(r"^#+ ct_dynamic: (\{.*\})$", golden.read_text(errors="replace"), re.MULTILINE)
+        assert {**json.loads(served.group(1)), **SERVED_BY_VLLM} == json.loads(served.group(1))
+
+
+@pytest.mark.parametrize("model", ["llama3_gqa", "headdim_bias", "tied_mqa", "dtype_fp16", "mixed_norm_f32"])
+def test_weights_are_their_code_times_the_scale_of_their_channel(model, tmp_path):
+    succeeds("quantize", MODELS / model, "--output", tmp_path / "out")
+    original, found = tensors_of_model(MODELS / model), tensors(tmp_path / "out")
+    for name, (dtype, shape, data) in original.items():
+        base = name.removesuffix(".weight")
+        if not any(base.endswith(linear) for linear in LINEARS):
+            assert found[name] == (dtype, shape, data), name  # nothing else is touched
+            continue
+        assert found[name][:2] == ("F8_E4M3", shape)
+        scale_dtype, scale_shape, scale = found[f"{base}.weight_scale"]
+        assert (scale_dtype, scale_shape) == ("BF16", [shape[0], 1])
+        weights = {"BF16": bf16, "F16": lambda d: numpy.frombuffer(d, "<f2").astype("f4"), "F32": lambda d: numpy.frombuffer(d, "<f4")}[dtype](data)
+        weights = weights.reshape(shape).astype("f8")
+        scales = bf16(scale).astype("f8").reshape(shape[0], 1)
+        codes = e4m3(found[name][2]).reshape(shape)
+        # The maximum and the quotient are each rounded to bf16.
+        assert (numpy.abs(scales - numpy.abs(weights).max(1, keepdims=True) / 448) <= scales / 128).all()
+        # Half a step of E4M3 (2^-4 of a number, 2^-10 below 2^-6), and what bf16 lost of a float32 weight.
+        assert (numpy.abs(codes * scales - weights) <= scales * numpy.maximum(numpy.abs(codes) * 2.0**-4, 2.0**-10) * 1.02 +
+                numpy.abs(weights) / 256).all(), name
+    assert set(found) == set(original) | {name + "_scale" for name, t in found.items() if t[0] == "F8_E4M3"}
+
+
+def tensors_of_model(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__", None)
+    return {name: (t["dtype"], t["shape"], data[8 + length + t["data_offsets"][0]:8 + length + t["data_offsets"][1]])
+            for name, t in header.items() if name.endswith((".weight", ".bias"))}
+
+
+def test_weights_alone_run_as_quantization_fp8(tmp_path):
+    succeeds("quantize", TINY, "--output", tmp_path / "out", "--scheme", "fp8_weights")
+    assert config_of(tmp_path / "out")["quantization_config"]["config_groups"]["group_0"]["input_activations"] is None
+    assert nll(tmp_path / "out") == nll(TINY, "--quantization", "fp8") != nll(TINY)
+
+
+@pytest.mark.parametrize("kv", ["auto", "fp8_inc"])
+def test_static_activations_run_as_inc(kv, quant_config, tmp_path):
+    succeeds("quantize", TINY, "--output", tmp_path / "out", "--quant-config", quant_config, "--kv-cache-dtype", kv)
+    found, groups = tensors(tmp_path / "out"), config_of(tmp_path / "out")["quantization_config"]
+    assert groups["config_groups"]["group_0"]["input_activations"]["strategy"] == "tensor"
+    assert not groups["config_groups"]["group_0"]["input_activations"]["dynamic"]
+    assert (groups["kv_cache_scheme"] is not None) == (kv == "fp8_inc")
+    assert ("model.layers.0.self_attn.k_scale" in found) == (kv == "fp8_inc")
+    assert found["model.layers.0.mlp.up_proj.input_scale"][:2] == ("BF16", [1])
+    # No flag and no QUANT_CONFIG: the checkpoint says it all.
+    assert nll(tmp_path / "out") == nll(TINY, "--quantization", "inc", "--quant-config", quant_config, "--kv-cache-dtype", kv) != nll(TINY)
+
+
+def test_weights_by_channel_and_blocked_modules_are_said_in_the_configuration(quant_config, tmp_path):
+    config = json.loads(quant_config.read_text())
+    config["scale_method"] = "act_maxabs_pow2_weights_pcs_maxabs_pow2"
+    config["blocklist"]["names"] = ["lm_head", "layers.0.self_attn.o_proj"]
+    (quant_config.parent / "pcs.json").write_text(json.dumps(config))
+    result = succeeds("quantize", TINY, "--output", tmp_path / "out", "--quant-config", quant_config.parent / "pcs.json")
+    assert "bf16" not in result.stderr
+    written = config_of(tmp_path / "out")["quantization_config"]
+    assert written["ignore"] == ["lm_head", "model.layers.0.self_attn.o_proj"]
+    assert written["config_groups"]["group_0"]["weights"]["strategy"] == "channel"
+    assert nll(tmp_path / "out") == nll(TINY, "--quant-config", quant_config.parent / "pcs.json")
+
+
+def test_a_checkpoint_needs_no_flags_and_takes_its_own(quantized):
+    plain = nll(quantized)
+    assert plain == nll(quantized, "--quantization", "compressed-tensors")
+    fails(2, 'quantization: "compressed-tensors", the checkpoint\'s own, or nothing expected, "fp8" found', "eval", quantized, "--quantization", "fp8")
+    fails(2, 'quantization: "none", the checkpoint\'s own, or nothing expected', "eval", TINY, "--quantization", "compressed-tensors")
+    fails(2, "an unquantized model expected, this one is FP8 (compressed-tensors)", "quantize", quantized, "--output", quantized.parent / "again")
+    assert "compressed-tensors fp8 (per token activations)" in succeeds("inspect", quantized).stdout
+    # The reference of a comparison is the same weights, computed in bf16.
+    report = json.loads(succeeds("eval", quantized, "--json", "--window", 64, "--windows", 5, "--against", "bf16").stdout)
+    assert 0 < report["reference"]["mean_kl"] < 0.1
+
+
+def test_the_tokenizer_goes_with_the_model(quantized):
+    for text in ["Hello, world! 1234", "  two  spaces\n\nand lines", "caf\u00e9 \u4e2d\u6587"]:
+        assert succeeds("tokenize", quantized, "--text", text, "--ids").stdout == succeeds("tokenize", TINY, "--text", text, "--ids").stdout
+
+
+def test_tokenizer_files_of_a_folder_are_copied(quantized, tmp_path):
+    source = tmp_path / "model"
+    shutil.copytree(MODELS / "llama3_gqa", source)
+    (source / "tokenizer.json").write_bytes((quantized / "tokenizer.json").read_bytes())
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    (source / "pytorch_model.bin").write_text("not copied")
+    succeeds("quantize", source, "--output", tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+                                                              "chat_template.jinja"}
+    assert config_of(tmp_path / "out") == {**config_of(source), "quantization_config": config_of(tmp_path / "out")["quantization_config"]}
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_existing_folder_is_replaced_only_when_told(quantized, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    succeeds("quantize", TINY, "--output", out)  # empty: nothing is lost
+    (out / "stale.safetensors").write_text("old")
+    fails(2, "is there already; --overwrite replaces it", "quantize", TINY, "--output", out)
+    assert (out / "stale.safetensors").exists()
+    succeeds("quantize", TINY, "--output", f"{out}/", "--overwrite")
+    assert {p.name for p in out.iterdir()} == {p.name for p in quantized.iterdir()}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_other_mistakes_are_refused(tmp_path, quant_config):
+    fails(2, "--output DIR is missing", "quantize", TINY)
+    fails(2, "another folder than the model's", "quantize", MODELS / "llama3_gqa", "--output", MODELS / "llama3_gqa", "--overwrite")
+    fails(2, "octavo calibrate", "quantize", TINY, "--output", tmp_path / "out", "--scheme", "fp8")
+    fails(2, "only --scheme fp8 needs it", "quantize", TINY, "--output", tmp_path / "out", "--scheme", "fp8_dynamic", "--quant-config", quant_config)
+    fails(2, "only --scheme fp8 has scales of K and V", "quantize", TINY, "--output", tmp_path / "out", "--kv-cache-dtype", "fp8_inc")
+    (tmp_path / "file").write_text("")
+    fails(2, "is there already", "quantize", TINY, "--output", tmp_path / "file")
+    fails(2, "a folder expected, a file found", "quantize", TINY, "--output", tmp_path / "file", "--overwrite")
+    fails(1, "", "quantize", TINY, "--output", tmp_path / "file" / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_folder_as_it_was(quantized, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(quantized, out)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    done = subprocess.run(["bash", "-c", 'trap "" XFSZ; ulimit -f 64; exec "$0" "$@"', PROGRAM, "quantize", TINY, "--output", out, "--overwrite"],
+                          capture_output=True, text=True, env=environment())
+    assert done.returncode == 1 and "model.safetensors: cannot write: File too large" in done.stderr
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_killed_run_leaves_the_old_folder_as_it_was(quantized, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(quantized, out)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for delay in [0.005, 0.02, 0.05]:
+        process = subprocess.Popen([PROGRAM, "quantize", TINY, "--output", out, "--overwrite"], stdout=subprocess.DEVNULL, env=environment())
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        assert {p.name: p.read_bytes() for p in out.iterdir()} == before  # or the new one, which is the same
+    nll(out)
+
+
+# --- damaged checkpoints --------------------------------------------------------------------------------------------------------------
+
+
+def replaced(folder, to, name, data):
+    """A copy of the checkpoint in which a tensor has other bytes."""
+    shutil.copytree(folder, to)
+    path = to / "model.safetensors"
+    bytes_ = bytearray(path.read_bytes())
+    length, = struct.unpack("<Q", bytes_[:8])
+    begin, end = json.loads(bytes_[8:8 + length])[name]["data_offsets"]
+    bytes_[8 + length + begin:8 + length + begin + len(data)] = data
+    path.write_bytes(bytes_)
+    return to
+
+
+@pytest.mark.parametrize("bits, shown", [(0x7fc0, "nan"), (0, "0"), (0xbf80, "-1"), (0x7f80, "inf")])
+def test_a_hostile_scale_is_an_error_that_names_it(quantized, tmp_path, bits, shown):
+    name = "model.layers.0.mlp.up_proj.weight_scale"
+    broken = replaced(quantized, tmp_path / "broken", name, struct.pack("<H", bits))
+    fails(1, f"tensor {name}: positive, finite scales expected, {shown} found", "eval", broken, "--window", 64)
+
+
+def test_a_weight_that_is_nan_is_an_error_that_names_the_module(quantized, tmp_path):
+    broken = replaced(quantized, tmp_path / "broken", "model.layers.1.mlp.down_proj.weight", b"\x7f")
+    fails(1, "model.layers.1.mlp.down_proj: finite weights expected, NaN or infinity found", "eval", broken, "--window", 64)
+
+
+def test_fp8_without_a_configuration_is_an_error(quantized, tmp_path):
+    shutil.copytree(quantized, tmp_path / "out")
+    config = config_of(tmp_path / "out")
+    kept = config.pop("quantization_config")
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    fails(1, "FP8, but config.json has no quantization_config", "eval", tmp_path / "out", "--window", 64)
+    for change, message in [({"format": "pack-quantized"}, 'format: "float-quantized" (FP8) expected, "pack-quantized" found'),
+                            ({"quant_method": "gptq"}, '"gptq" found')]:
+        (tmp_path / "out" / "config.json").write_text(json.dumps({**config, "quantization_config": {**kept, **change}}))
+        fails(1, message, "eval", tmp_path / "out", "--window", 64)
