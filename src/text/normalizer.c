@@ -200,13 +200,51 @@ static void lowercase(struct oct_normal_text piece, struct oct_normal_memory *ou
     }
 }
 
-// false: the form is the text itself. *form: free() it.
-static bool find_form(int options, const char *text, size_t length, char **form, size_t *form_length) {
-    utf8proc_uint8_t *bytes = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &bytes, (utf8proc_option_t)options);
-    *form = (char *)bytes;
-    *form_length = n < 0 ? 0 : (size_t)n;
-    return n >= 0 && (*form_length != length || memcmp(bytes, text, length) != 0);
+// Canonical order: each run of combining characters is sorted by class, equal ones stay in order. By counting, because utf8proc exchanges
+// neighbours: a prompt of nothing but accents would take it hours.
+static void sort_combining(utf8proc_int32_t *codes, size_t count, utf8proc_int32_t *scratch) {
+    size_t end;
+    for (size_t start = 0; start < count; start = end + 1) {
+        size_t places[257] = {0};
+        bool sorted = true;
+        int last = 0, class;
+        for (end = start; end < count && (class = utf8proc_get_property(codes[end])->combining_class) > 0; end++) {
+            places[class + 1]++;
+            sorted = sorted && class >= last;
+            last = class;
+        }
+        if (sorted) continue;
+        for (int i = 1; i < 257; i++) places[i] += places[i - 1];
+        for (size_t i = start; i < end; i++) scratch[places[utf8proc_get_property(codes[i])->combining_class]++] = codes[i];
+        memcpy(codes + start, scratch, (end - start) * sizeof *codes);
+    }
+}
+
+static size_t decompose(int options, const char *text, size_t length, utf8proc_int32_t *codes, size_t capacity) {
+    size_t count = 0;
+    int boundary = 0;
+    uint32_t code;
+    for (size_t i = 0; i < length; i += oct_utf8_next(text + i, &code)) {
+        oct_utf8_next(text + i, &code);
+        size_t room = count < capacity ? capacity - count : 0;
+        count += (size_t)utf8proc_decompose_char((utf8proc_int32_t)code, room ? codes + count : NULL, (utf8proc_ssize_t)room,
+                                                 (utf8proc_option_t)options, &boundary);
+    }
+    return count;
+}
+
+// Appends the Unicode form of `length` bytes to *form, which is empty.
+static void find_form(int options, const char *text, size_t length, struct oct_buffer *form) {
+    size_t count = decompose(options, text, length, NULL, 0);
+    utf8proc_int32_t *codes = oct_alloc(count, sizeof *codes, "a normalized text"),
+                     *scratch = oct_alloc(count, sizeof *scratch, "a normalized text");
+    char bytes[4];
+    decompose(options, text, length, codes, count);
+    sort_combining(codes, count, scratch);
+    count = (size_t)utf8proc_normalize_utf32(codes, (utf8proc_ssize_t)count, (utf8proc_option_t)options);
+    for (size_t i = 0; i < count; i++) oct_buffer_append(form, bytes, oct_utf8_encode((uint32_t)codes[i], bytes));
+    free(codes);
+    free(scratch);
 }
 
 // The end of the grapheme cluster at text[at]: normalization crosses characters, but not clusters.
@@ -237,36 +275,42 @@ static void put_cluster(struct oct_normal_memory *out, const char *form, size_t 
 }
 
 // Appends `form`, cluster by cluster, so that each is known to come from its own. false: the forms of the clusters are not the form.
-static bool put_clusters(int options, struct oct_normal_text piece, const char *form, size_t form_length, bool mark,
+static bool put_clusters(int options, struct oct_normal_text piece, const struct oct_buffer *form, bool mark,
                          struct oct_normal_memory *out) {
-    size_t done = 0, length, end;
-    for (size_t at = 0; at < piece.span.length; at = end) {
-        char *cluster = NULL;
+    struct oct_buffer part = {0};
+    size_t done = 0, end;
+    bool same = true;
+    for (size_t at = 0; same && at < piece.span.length; at = end) {
         end = cluster_end(piece.span.text, piece.span.length, at);
-        bool changed = find_form(options, piece.span.text + at, end - at, &cluster, &length);
-        const char *bytes = changed ? cluster : piece.span.text + at;
-        if (!changed) length = end - at;
-        bool same = length <= form_length - done && memcmp(form + done, bytes, length) == 0;
-        if (same) put_cluster(out, bytes, length, mark, piece, at, end);
-        free(cluster);
-        if (!same) return false;
-        done += length;
+        part.length = 0;
+        find_form(options, piece.span.text + at, end - at, &part);
+        same = part.length <= form->length - done && memcmp(form->data + done, part.data, part.length) == 0;
+        if (same) put_cluster(out, part.data, part.length, mark, piece, at, end);
+        done += part.length;
     }
-    return done == form_length;
+    oct_buffer_free(&part);
+    return same && done == form->length;
 }
 
-// The bytes of a changed text are all marked if one byte was.
+static bool is_ascii(struct oct_span span) {
+    unsigned char all = 0;
+    for (size_t i = 0; i < span.length; i++) all |= (unsigned char)span.text[i];
+    return all < 0x80;
+}
+
+// The bytes of a changed text are all marked if one byte was. false: the text is its own form.
 static bool to_unicode_form(const struct oct_normalizer_step *step, struct oct_normal_text piece, struct oct_normal_memory *out) {
-    char *form;
-    size_t length;
-    bool changed = find_form(step->unicode_options, piece.span.text, piece.span.length, &form, &length);
+    struct oct_buffer form = {0};
+    if (is_ascii(piece.span)) return false;
+    find_form(step->unicode_options, piece.span.text, piece.span.length, &form);
+    bool changed = form.length != piece.span.length || memcmp(form.data, piece.span.text, form.length) != 0;
     bool mark = changed && is_marked(piece, 0, piece.span.length);
-    if (changed && (!piece.origins || !put_clusters(step->unicode_options, piece, form, length, mark, out))) {
+    if (changed && (!piece.origins || !put_clusters(step->unicode_options, piece, &form, mark, out))) {
         oct_marked_clear(&out->text);
         out->origins.count = 0;
-        put(out, form, length, mark, piece, 0);
+        put(out, form.data, form.length, mark, piece, 0);
     }
-    free(form);
+    oct_buffer_free(&form);
     return changed;
 }
 
