@@ -137,10 +137,6 @@ static bool is_marked(struct oct_normal_text text, size_t start, size_t end) {
     return oct_span_is_marked(oct_subspan(text.span, start, end));
 }
 
-static struct oct_normal_text part_of(struct oct_normal_text text, size_t start, size_t end) {
-    return (struct oct_normal_text){oct_subspan(text.span, start, end), text.origins ? text.origins + start : NULL};
-}
-
 // Appends bytes [start, end) of `text` as they are.
 static void keep(struct oct_normal_memory *out, struct oct_normal_text text, size_t start, size_t end) {
     oct_marked_append(&out->text, oct_subspan(text.span, start, end));
@@ -182,7 +178,7 @@ static struct oct_normal_text strip(const struct oct_normalizer_step *step, stru
         oct_utf8_next(text + before, &code);
         if (!oct_is_space(code)) break;
     }
-    return part_of(piece, start, end);
+    return oct_normal_part(piece, start, end);
 }
 
 static void lowercase(struct oct_normal_text piece, struct oct_normal_memory *out) {

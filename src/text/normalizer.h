@@ -42,6 +42,10 @@ struct oct_normal_text {
     const struct oct_range *origins; // (span.length) where each byte comes from; NULL: nobody asks
 };
 
+static inline struct oct_normal_text oct_normal_part(struct oct_normal_text text, size_t start, size_t end) {
+    return (struct oct_normal_text){oct_subspan(text.span, start, end), text.origins ? text.origins + start : NULL};
+}
+
 // Where steps write; keeps its memory from call to call. Zero-initialise.
 struct oct_normal_memory {
     struct oct_marked_text text;

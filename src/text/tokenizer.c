@@ -187,10 +187,6 @@ static void encode_word(void *context, const char *word, size_t length, const st
     places->count = 0;
 }
 
-static struct oct_normal_text part_of(struct oct_normal_text text, size_t start, size_t end) {
-    return (struct oct_normal_text){oct_subspan(text.span, start, end), text.origins ? text.origins + start : NULL};
-}
-
 static void encode_words(struct encoding *encoding, struct oct_normal_text text, bool at_start) {
     oct_pretokenize(&encoding->tokenizer->pretokenizer, text.span.text, text.span.length, text.origins, at_start, encode_word, encoding);
 }
@@ -207,11 +203,11 @@ static void encode_normalized(struct encoding *encoding, struct oct_normal_text 
     struct oct_token_match match;
     size_t at = 0;
     while (tokenizer->normalized_tokens.count && oct_token_search_next(&search, &match)) {
-        if (match.start > at) encode_words(encoding, part_of(text, at, match.start), at_start && at == 0);
+        if (match.start > at) encode_words(encoding, oct_normal_part(text, at, match.start), at_start && at == 0);
         add_token(encoding, text, match);
         at = match.end;
     }
-    if (at < text.span.length) encode_words(encoding, part_of(text, at, text.span.length), at_start && at == 0);
+    if (at < text.span.length) encode_words(encoding, oct_normal_part(text, at, text.span.length), at_start && at == 0);
 }
 
 static void encode_piece(struct encoding *encoding, struct oct_normal_text piece, bool at_start) {
@@ -224,11 +220,11 @@ static void encode_valid(struct encoding *encoding, struct oct_normal_text text)
     struct oct_token_match match;
     size_t at = 0;
     while (tokenizer->raw_tokens.count && oct_token_search_next(&search, &match)) {
-        if (match.start > at) encode_piece(encoding, part_of(text, at, match.start), at == 0);
+        if (match.start > at) encode_piece(encoding, oct_normal_part(text, at, match.start), at == 0);
         add_token(encoding, text, match);
         at = match.end;
     }
-    if (at < text.span.length) encode_piece(encoding, part_of(text, at, text.span.length), at == 0);
+    if (at < text.span.length) encode_piece(encoding, oct_normal_part(text, at, text.span.length), at == 0);
 }
 
 // Each maximal bad part becomes U+FFFD.

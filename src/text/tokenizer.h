@@ -57,9 +57,10 @@ enum oct_encode_flags {
 void oct_encode(const struct oct_tokenizer *tokenizer, const char *text, size_t length, int flags, struct oct_ids *ids);
 // The same for text of which some bytes are marked: a special token is recognised only where none of its bytes is.
 void oct_encode_marked(const struct oct_tokenizer *tokenizer, struct oct_span text, int flags, struct oct_ids *ids);
-// The same, and for each id appended a range of `text`, in bytes: what the token stands for, as the reference says it (which counts
-// characters). A token that is a part of a character has all of it; what a normalizer puts before a text belongs to its first character;
-// BOS and EOS have the range 0 to 0. Where tokenizer.json's post-processor trims offsets, the white space at a token's ends is left out.
+// The same, and for each id appended a range of `text`: what the token stands for, as the reference says it, but in bytes where it counts
+// characters. A token that is a part of a character has all of it, and one that is a part of an invalid sequence of bytes has that; what is
+// put before a text belongs to its first character, white space that lstrip or rstrip swallow to its token; BOS and EOS have the range 0 to
+// 0. Where tokenizer.json's post-processor trims offsets, the white space at a token's ends is left out.
 void oct_encode_with_offsets(const struct oct_tokenizer *tokenizer, struct oct_span text, int flags, struct oct_ids *ids,
                              struct oct_ranges *offsets);
 

@@ -9,6 +9,7 @@
 #include "api/text_source.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "text/unicode.h"
 #include "tokenizer_vectors.h"
 
 #include <unistd.h>
@@ -516,6 +517,27 @@ static void invalid_utf8_is_read_as_replacement_characters(void **state) {
     oct_tokenizer_free(tokenizer);
 }
 
+static void offsets_count_the_bytes_of_invalid_utf8(void **state) {
+    (void)state;
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_template_eos");
+    struct oct_span text = {.text = "a\xE2\x82z<s>\xFF", .length = 8};
+    struct oct_ids ids = {0};
+    struct oct_ranges offsets = {0};
+    oct_encode_with_offsets(tokenizer, text, 0, &ids, &offsets);
+    assert_int_equal(offsets.count, ids.count);
+    size_t end = 0;
+    for (size_t i = 0; i < offsets.count; i++) { // three tokens for each U+FFFD at most, all with the same range
+        assert_true(offsets.data[i].start <= end && offsets.data[i].end >= end);
+        end = offsets.data[i].end;
+        if (ids.data[i] == 700) assert_true(offsets.data[i].start == 4 && offsets.data[i].end == 7);
+    }
+    assert_true(offsets.data[1].start == 1 && offsets.data[1].end == 3);
+    assert_true(offsets.data[offsets.count - 1].start == 7 && end == 8);
+    free(ids.data);
+    free(offsets.data);
+    oct_tokenizer_free(tokenizer);
+}
+
 static void marked_text_never_spells_a_special_token(void **state) {
     (void)state;
     struct oct_tokenizer *tokenizer = small_tokenizer("bl_template_eos");
@@ -556,6 +578,49 @@ static void a_word_of_a_megabyte_takes_no_quadratic_time(void **state) {
         oct_tokenizer_free(tokenizer);
     }
     free(text);
+}
+
+// Combining characters of two classes in turn, which a normalizer has to sort.
+static void a_megabyte_of_accents_takes_no_quadratic_time(void **state) {
+    (void)state;
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_nfc");
+    struct oct_buffer text = {0}, back = {0};
+    struct oct_ids ids = {0};
+    for (int i = 0; i < 1 << 18; i++) oct_buffer_puts(&text, "\xCC\x81\xCC\xA3"); // U+0301, U+0323
+    oct_encode(tokenizer, text.data, text.length, 0, &ids);
+    oct_decode(tokenizer, ids.data, ids.count, 0, &back);
+    assert_int_equal(back.length, text.length);
+    for (size_t i = 0; i < back.length; i += 2) assert_memory_equal(back.data + i, i < back.length / 2 ? "\xCC\xA3" : "\xCC\x81", 2);
+    oct_buffer_free(&text);
+    oct_buffer_free(&back);
+    free(ids.data);
+    oct_tokenizer_free(tokenizer);
+}
+
+static void ten_megabytes_of_any_bytes_are_encoded_and_decoded(void **state) {
+    (void)state;
+    size_t length = 10 << 20;
+    char *text = oct_alloc(length, 1, "a test");
+    uint32_t random = 1;
+    for (size_t i = 0; i < length; i++) {
+        random = 1664525 * random + 1013904223;
+        text[i] = i % 5 ? (char)("etaoin shrdlu\n\0\0"[random >> 28]) : (char)(random >> 24); // letters, NULs, and what is no UTF-8
+    }
+    struct oct_tokenizer *tokenizer = small_tokenizer("bl_gpt2");
+    struct oct_ids ids = {0}, again = {0};
+    struct oct_buffer back = {0};
+    oct_encode(tokenizer, text, length, 0, &ids);
+    oct_decode(tokenizer, ids.data, ids.count, 0, &back);
+    assert_true(back.length > length);
+    assert_true(oct_utf8_valid(back.data, back.length));
+    oct_encode(tokenizer, back.data, back.length, 0, &again);
+    assert_int_equal(again.count, ids.count);
+    assert_memory_equal(again.data, ids.data, ids.count * sizeof *ids.data);
+    free(text);
+    free(ids.data);
+    free(again.data);
+    oct_buffer_free(&back);
+    oct_tokenizer_free(tokenizer);
 }
 
 static void a_stream_gives_whole_characters_and_flushes_a_broken_one(void **state) {
@@ -607,8 +672,11 @@ int main(void) {
         cmocka_unit_test(added_tokens_in_a_row_can_be_joined),
         cmocka_unit_test(a_joined_token_is_given_as_it_is_spelled),
         cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
+        cmocka_unit_test(offsets_count_the_bytes_of_invalid_utf8),
         cmocka_unit_test(marked_text_never_spells_a_special_token),
         cmocka_unit_test(a_word_of_a_megabyte_takes_no_quadratic_time),
+        cmocka_unit_test(a_megabyte_of_accents_takes_no_quadratic_time),
+        cmocka_unit_test(ten_megabytes_of_any_bytes_are_encoded_and_decoded),
         cmocka_unit_test(a_stream_gives_whole_characters_and_flushes_a_broken_one),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
