@@ -1,6 +1,7 @@
 // tokenize_lines MODEL: for each line of JSON on standard input one on standard output. A string is a text: its ids without and with the
-// special tokens around it, those with special tokens in the text taken for text, then the first ids decoded without and with special
-// tokens skipped. An array is ids: these two texts alone. What a stream of the ids gives must equal the whole text.
+// special tokens around it, those with special tokens in the text taken for text, the characters where the first ids start and end, then
+// these ids decoded without and with special tokens skipped. An array is ids: these two texts alone. What a stream of the ids gives must
+// equal the whole text.
 #include "api/text_source.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -40,9 +41,28 @@ static json_t *encoded(const struct oct_tokenizer *tokenizer, const json_t *text
     return array;
 }
 
+// Start and end of each token, in characters of the text.
+static json_t *offsets_of(const struct oct_tokenizer *tokenizer, const json_t *text) {
+    struct oct_span span = {.text = json_string_value(text), .length = json_string_length(text)};
+    struct oct_ids ids = {0};
+    struct oct_ranges offsets = {0};
+    oct_encode_with_offsets(tokenizer, span, 0, &ids, &offsets);
+    uint32_t *characters = oct_alloc(span.length + 1, sizeof *characters, "a test"); // before each byte
+    for (size_t i = 0; i < span.length; i++) characters[i + 1] = characters[i] + ((span.text[i] & 0xC0) != 0x80);
+    json_t *array = json_array();
+    for (size_t i = 0; i < offsets.count; i++) {
+        json_array_append_new(array, json_integer(characters[offsets.data[i].start]));
+        json_array_append_new(array, json_integer(characters[offsets.data[i].end]));
+    }
+    free(characters);
+    free(offsets.data);
+    free(ids.data);
+    return array;
+}
+
 static json_t *decoded(const struct oct_tokenizer *tokenizer, const struct oct_ids *ids, bool skip_special_tokens) {
     struct oct_buffer text = {0};
-    oct_decode(tokenizer, ids->data, ids->count, skip_special_tokens, &text);
+    oct_decode(tokenizer, ids->data, ids->count, skip_special_tokens ? OCT_DECODE_SKIP_SPECIAL : 0, &text);
     json_t *string = json_stringn(text.data ? text.data : "", text.length); // NULL: invalid UTF-8
     OCT_CHECK(string);
     oct_buffer_free(&text);
@@ -68,6 +88,7 @@ static json_t *answer(const struct oct_tokenizer *tokenizer, const json_t *line)
         json_array_append_new(out, encoded(tokenizer, line, 0));
         json_array_append_new(out, encoded(tokenizer, line, OCT_ENCODE_ADD_SPECIAL));
         json_array_append_new(out, encoded(tokenizer, line, OCT_ENCODE_PLAIN));
+        json_array_append_new(out, offsets_of(tokenizer, line));
     }
     struct oct_ids ids = ids_from_json(is_text ? json_array_get(out, 0) : line);
     for (int skip = 0; skip < 2; skip++) {
