@@ -1,5 +1,5 @@
-// The first byte chooses a template, the second options, the rest is JSON: messages, or an object of messages, tools and further variables.
-// Whatever a message says, no special token of the prompt's ids covers a byte that came out of it.
+// The first byte chooses a template, the second options, the rest is JSON: messages, or an object of messages, tools, documents and further
+// variables. Whatever a message says, no special token of the prompt's ids covers a byte that came out of it.
 #include "target.h"
 #include "toy_tokenizers.h"
 
@@ -23,7 +23,8 @@ static const char *const templates[] = {
     "{% endfor %}{% endif %}{{ m.content | string | replace('a', '|end|') | upper }}<|end|>{% endfor %}",
     // the last message is said to be continued; reasoning under its names
     "{% for m in messages %}{% if m.reasoning_content is defined %}<s>{{ m.reasoning_content }}<s>{% endif %}{{ '%s<|%s|>' % (m.role, "
-    "m.content) }}{% if loop.last and not add_generation_prompt %}{{ m.content }}{% endif %}{% endfor %}{{ extra | tojson }}",
+    "m.content) }}{% if loop.last and not add_generation_prompt %}{{ m.content }}{% endif %}{% endfor %}{{ extra | tojson }}"
+    "{% for d in documents or [] %}{{ d.title | default('<s>') }}{% endfor %}",
 };
 enum { NUM_TEMPLATES = sizeof templates / sizeof *templates };
 
@@ -39,30 +40,42 @@ static void check(const struct oct_tokenizer *tokenizer, const struct oct_chat_p
         OCT_CHECK(token);
         for (size_t k = 0; k < length; k++) bytes += (token[k] & 0xC0) != 0x80; // a symbol spells a byte
         OCT_CHECK(at + bytes <= prompt->text.length);
-        for (size_t k = 0; k < bytes && special; k++) OCT_CHECK(!prompt->from_message[at + k]);
+        for (size_t k = 0; k < bytes && special && prompt->from_message; k++) OCT_CHECK(!prompt->from_message[at + k]);
         at += bytes;
     }
     OCT_CHECK(at == prompt->text.length);
     free(ids.data);
 }
 
+static const json_t *array_of(const json_t *json, const char *key) {
+    const json_t *value = json_object_get(json, key);
+    return json_is_array(value) ? value : NULL;
+}
+
 static void render(const struct oct_chat_template *chat, const struct oct_tokenizer *tokenizer, const json_t *json, int how) {
-    const json_t *tools = json_object_get(json, "tools"), *extra = json_object_get(json, "extra");
-    const json_t *messages = json_is_object(json) ? json_object_get(json, "messages") : json;
-    struct oct_chat_context options = {
+    const json_t *messages = json_is_array(json) ? json : array_of(json, "messages"), *extra = json_object_get(json, "extra");
+    struct oct_chat_context context = {
         .add_generation_prompt = how & 1,
         .continue_final_message = how & 2,
+        .trust_messages = how & 8,
         .bos_token = how & 4 ? "<s>" : NULL,
         .eos_token = "<|end|>",
-        .tools = json_is_array(tools) ? tools : NULL,
+        .tools = array_of(json, "tools"),
+        .documents = array_of(json, "documents"),
         .extra = json_is_object(extra) ? extra : NULL,
     };
     struct oct_chat_prompt prompt = {0};
+    json_t *normalized = NULL;
     oct_error err;
-    if (!json_is_array(messages) || oct_chat_render(chat, messages, &options, &prompt, &err) != OCT_OK) return;
-    OCT_CHECK(oct_utf8_valid(prompt.text.data ? prompt.text.data : "", prompt.text.length));
-    check(tokenizer, &prompt);
+    if (!messages) return;
+    bool fits = how & 16 || oct_chat_normalize(chat, messages, OCT_CONTENT_AUTO, &normalized, &err) == OCT_OK;
+    if (fits && oct_chat_render(chat, normalized ? normalized : messages, &context, &prompt, &err) == OCT_OK) {
+        OCT_CHECK(oct_utf8_valid(prompt.text.data ? prompt.text.data : "", prompt.text.length));
+        OCT_CHECK(!prompt.text.length || !prompt.from_message == context.trust_messages);
+        check(tokenizer, &prompt);
+    }
     oct_chat_prompt_free(&prompt);
+    json_decref(normalized);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
