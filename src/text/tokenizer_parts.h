@@ -25,8 +25,8 @@ struct oct_tokenizer {
     bool trims_behind_prefix;      // ... but not the space that was put before the text
     struct oct_detokenizer detokenizer;
     unsigned char *kinds; // (tokens.size) enum oct_token_kind; owned
-    char *bos, *eos;        // NUL-terminated spelling, or NULL; owned
-    int32_t eos_id;         // -1: none
+    char *bos, *eos;      // NUL-terminated spelling, or NULL; owned
+    int32_t eos_id;       // -1: none
 };
 
 // `length` bytes of a tokenizer.json; `name` stands in messages for the file. BOS and EOS stay unnamed.
