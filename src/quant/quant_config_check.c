@@ -75,7 +75,8 @@ static oct_status check_card(const struct oct_quant_config *config, oct_error *e
 static oct_status check_dynamic(struct oct_quant_config *config, oct_error *err) {
     if (is_true(config, OCT_KEY_USE_QDQ) || is_true(config, OCT_KEY_FAKE_QUANT))
         return oct_fail(err, OCT_INVALID_ARGUMENT, "Currently dynamic quantization is not supported for qdq and fake quant.");
-    change_scale_format(config, SCALAR, true, "Cannot use 'scale_format = SCALAR' when using dynamic quantization. Reduced to 'CONST'.");
+    change_scale_format(config, config->values[OCT_KEY_SCALE_FORMAT] == SCALAR, CONST,
+                        "Cannot use 'scale_format = SCALAR' when using dynamic quantization. Reduced to 'CONST'.");
     if (oct_scale_config_any(&config->scales, is_static_only))
         return refuse_method(config, "scale_method ", " is not supported in dynamic quantization", err);
     if (config->mode != OCT_QUANT_QUANTIZE && config->mode != OCT_QUANT_LOAD && config->mode != OCT_QUANT_AUTO)
