@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 
 .NOTPARALLEL:
-.PHONY: all test fuzz fuzzers model tokenizers demo bench-quality bench-text clean format check-format help prepare prepare-test
+.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-quality bench-text clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -64,6 +64,14 @@ demo: all model
 	@tools/setup.sh demo
 	@tools/demo.sh
 
+# INC itself beside Octavo. Gigabytes are installed for it, once, into .deps/reference.
+test-reference: all
+	@test -x .deps/reference/bin/python || \
+	  tools/step.sh test-reference-venv "making an environment for the reference" $(PYTHON) -m venv .deps/reference
+	@tools/step.sh test-reference-pip "installing Intel Neural Compressor and PyTorch" \
+	  .deps/reference/bin/python -m pip install --disable-pip-version-check --requirement tests/reference/requirements.txt
+	@PYTHONDONTWRITEBYTECODE=1 .deps/reference/bin/python -m pytest -q -p no:cacheprovider tests/reference
+
 # The text layer beside the reference libraries, which are installed for it.
 bench-text: all
 	@tools/step.sh bench-text-pip "installing tiktoken and tokenizers" \
@@ -88,6 +96,7 @@ clean:
 help:
 	@echo "make                  build the program: build/octavo"
 	@echo "make test             build and run all tests"
+	@echo "make test-reference   exchange files with Intel Neural Compressor itself (installs gigabytes)"
 	@echo "make test SANITIZE=1  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan, and make fuzz"
 	@echo "make fuzz             run the fuzz targets of every parser, in build-fuzz; FUZZ_SECONDS=N makes a long run (default: 30)"
 	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"

@@ -1,7 +1,6 @@
 // quantization.c: from QUANT_CONFIG to a plan or a running measurement, and back to files when the engine closes.
 #include "api/quantization.h"
 
-#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/stored_fp8.h"
@@ -63,11 +62,9 @@ static oct_status open_measurement(struct oct_quantization *quantization, int nu
 // INC puts one of two modes in the place of AUTO, by the step that it is asked for: measuring comes first, and without it nothing can be
 // quantized.
 static void choose_mode(struct oct_quant_config *config) {
-    char *path = oct_quant_config_file(config, "", config->rank, config->world_size, ".npz");
-    bool measured = !oct_quant_config_uses_files(config) || oct_path_exists(path);
+    bool measured = !oct_quant_config_uses_files(config) || oct_measurement_exists(config);
     config->mode = measured ? OCT_QUANT_QUANTIZE : OCT_QUANT_MEASURE;
-    oct_log(OCT_LOG_INFO, "mode AUTO: %s: %s", path, measured ? "found, quantizing" : "not there, measuring");
-    free(path);
+    oct_log(OCT_LOG_INFO, "mode AUTO: %s", measured ? "there is a measurement: quantizing" : "there is no measurement: measuring");
 }
 
 static oct_status open_from_config(const char *path, const char *model, int num_layers, struct oct_quantization *quantization,

@@ -200,18 +200,6 @@ static oct_status read_ranks(const struct oct_quant_config *config, int ranks, s
     return OCT_OK;
 }
 
-// How many ranks wrote files, if other than world_size; 0: none did.
-static int ranks_of_files(const struct oct_quant_config *config) {
-    enum { MAX_RANKS = 1024 };
-    for (int ranks = 1; config->separate_measure_files && ranks <= MAX_RANKS; ranks++) {
-        char *path = oct_quant_config_file(config, "", 0, ranks, ".npz");
-        bool found = ranks != config->world_size && oct_path_exists(path);
-        free(path);
-        if (found) return ranks;
-    }
-    return 0;
-}
-
 // The name without ranks: what INC writes outside a distributed run, and scripts leave after merging.
 static oct_status read_without_ranks(const struct oct_quant_config *config, struct oct_measurement *measurement, oct_error *err) {
     char *path = oct_quant_config_file(config, "", 0, 0, ".npz");
@@ -219,6 +207,25 @@ static oct_status read_without_ranks(const struct oct_quant_config *config, stru
     if (status == OCT_OK) oct_log(OCT_LOG_INFO, "%s: taking the measurement without ranks in its name", path);
     free(path);
     return status;
+}
+
+static bool file_exists(const struct oct_quant_config *config, int rank, int ranks) {
+    char *path = oct_quant_config_file(config, "", rank, ranks, ".npz");
+    bool exists = oct_path_exists(path);
+    free(path);
+    return exists;
+}
+
+// How many ranks wrote files, if other than world_size; 0: none did.
+static int ranks_of_files(const struct oct_quant_config *config) {
+    enum { MAX_RANKS = 1024 };
+    for (int ranks = 1; config->separate_measure_files && ranks <= MAX_RANKS; ranks++)
+        if (ranks != config->world_size && file_exists(config, 0, ranks)) return ranks;
+    return 0;
+}
+
+bool oct_measurement_exists(const struct oct_quant_config *config) {
+    return file_exists(config, config->rank, config->world_size) || file_exists(config, 0, 0) || ranks_of_files(config) > 0;
 }
 
 oct_status oct_measurement_read(const struct oct_quant_config *config, int num_layers, struct oct_measurement **out, oct_error *err) {

@@ -72,6 +72,7 @@ oct_status oct_measurement_write(const struct oct_measurement *measurement, cons
 // Reads the NPZ (as INC does; the JSON is informative only), or where it is missing: the one without ranks in its name, or those of all
 // ranks of a run on several cards, of which the largest ranges count. Modules may have the names of vLLM or of optimum-habana. No file at
 // all is OCT_NOT_FOUND with a message that says which command makes one.
+bool oct_measurement_exists(const struct oct_quant_config *config);
 oct_status oct_measurement_read(const struct oct_quant_config *config, int num_layers, struct oct_measurement **out, oct_error *err);
 // Reads a file of its own, NPZ or JSON, whatever it is called. The layers are as many as it has.
 oct_status oct_measurement_read_file(const char *path, struct oct_measurement **out, oct_error *err);

@@ -300,19 +300,6 @@ static void set_rules(struct oct_scale_rule *rule, const struct oct_quant_config
     rule->host = config->card == OCT_CARD_HOST;
 }
 
-// INC's CONST and SCALAR differ in how a Gaudi holds a scale, not in its value.
-static void reduce_scale_format(struct oct_quant_config *config) {
-    bool by_channel = config->scales.preset.weight.per_channel || config->scales.preset.activation.per_channel;
-    for (int i = 0; i < config->scales.num_overrides; i++) {
-        const struct oct_scale_method *method = &config->scales.overrides[i].method;
-        by_channel = by_channel || method->weight.per_channel || method->activation.per_channel;
-    }
-    if (by_channel || config->dynamic || config->values[OCT_KEY_FAKE_QUANT] == OCT_KEY_TRUE)
-        config->values[OCT_KEY_SCALE_FORMAT] = 0; // CONST
-    else if (config->card == OCT_CARD_HOST)
-        config->values[OCT_KEY_SCALE_FORMAT] = 1; // SCALAR
-}
-
 static oct_status resolve(struct reader *r) {
     struct oct_quant_config *config = r->config;
     const int *values = config->values;
@@ -340,7 +327,6 @@ static oct_status resolve(struct reader *r) {
         set_rules(&config->scales.overrides[i].method.weight, config);
         set_rules(&config->scales.overrides[i].method.activation, config);
     }
-    reduce_scale_format(config);
     snprintf(config->scale_method, sizeof config->scale_method, "%s", config->scales.preset.name);
     return OCT_OK;
 }

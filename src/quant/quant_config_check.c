@@ -2,6 +2,7 @@
 // (with none, nothing can contradict it), or the host when INC_TARGET_DEVICE says cpu.
 #include "quant/quant_config_check.h"
 
+#include "base/log.h"
 #include "quant/quant_config_keys.h"
 
 #include <stdio.h>
@@ -35,6 +36,23 @@ static const char *accelerator(enum oct_profile profile) {
     return profile == OCT_GAUDI2 ? "INCAcceleratorType.GAUDI2" : "INCAcceleratorType.GAUDI3";
 }
 
+enum { CONST, SCALAR }; // of scale_format
+
+// A scale_format that does not go with the rest is changed, in INC's words. Not a warning here: the numbers are the same.
+static void change_scale_format(struct oct_quant_config *config, bool applies, int to, const char *message) {
+    if (!applies) return;
+    config->values[OCT_KEY_SCALE_FORMAT] = to;
+    oct_log(OCT_LOG_INFO, "%s", message);
+}
+
+static bool has_channels(const struct oct_scale_method *method) {
+    return method->weight.per_channel || method->activation.per_channel;
+}
+
+static bool has_weights_per_tensor(const struct oct_scale_method *method) {
+    return !method->weight.per_channel;
+}
+
 static oct_status check_host(const struct oct_quant_config *config, oct_error *err) {
     if (is_true(config, OCT_KEY_USE_QDQ)) return OCT_OK;
     return oct_fail(err, OCT_INVALID_ARGUMENT, "For FP8 quantization, only QDQ mode is supported on CPU device.");
@@ -54,9 +72,11 @@ static oct_status check_card(const struct oct_quant_config *config, oct_error *e
                     accelerator(card));
 }
 
-static oct_status check_dynamic(const struct oct_quant_config *config, oct_error *err) {
+static oct_status check_dynamic(struct oct_quant_config *config, oct_error *err) {
     if (is_true(config, OCT_KEY_USE_QDQ) || is_true(config, OCT_KEY_FAKE_QUANT))
         return oct_fail(err, OCT_INVALID_ARGUMENT, "Currently dynamic quantization is not supported for qdq and fake quant.");
+    change_scale_format(config, config->values[OCT_KEY_SCALE_FORMAT] == SCALAR, CONST,
+                        "Cannot use 'scale_format = SCALAR' when using dynamic quantization. Reduced to 'CONST'.");
     if (oct_scale_config_any(&config->scales, is_static_only))
         return refuse_method(config, "scale_method ", " is not supported in dynamic quantization", err);
     if (config->mode != OCT_QUANT_QUANTIZE && config->mode != OCT_QUANT_LOAD && config->mode != OCT_QUANT_AUTO)
@@ -78,9 +98,19 @@ static oct_status check_static(const struct oct_quant_config *config, oct_error 
     return oct_fail(err, OCT_INVALID_ARGUMENT, "Unsupported config: scale_method %s is supported only in dynamic quantization", name);
 }
 
-oct_status oct_quant_config_check(const struct oct_quant_config *config, oct_error *err) {
-    if (config->card == OCT_CARD_HOST) OCT_TRY(check_host(config, err));
+oct_status oct_quant_config_check(struct oct_quant_config *config, oct_error *err) {
+    bool host = config->card == OCT_CARD_HOST;
+    if (host) OCT_TRY(check_host(config, err));
+    bool constant = config->values[OCT_KEY_SCALE_FORMAT] == CONST;
+    change_scale_format(config, host && constant && oct_scale_config_any(&config->scales, has_weights_per_tensor), SCALAR,
+                        "FP8 per-tensor quantization on CPU device requires 'scale_format = SCALAR'");
     if (config->card == OCT_CARD_GAUDI2 || config->card == OCT_CARD_GAUDI3) OCT_TRY(check_card(config, err));
+    if (config->values[OCT_KEY_SCALE_FORMAT] == SCALAR) { // INC names both reasons
+        change_scale_format(config, oct_scale_config_any(&config->scales, has_channels), CONST,
+                            "Cannot use 'scale_format = SCALAR' when using PCQ (Per Channel Quantization), Reduced to 'CONST'.");
+        change_scale_format(config, is_true(config, OCT_KEY_FAKE_QUANT), CONST,
+                            "Cannot use 'scale_format = SCALAR' when using fake_quant. Reduced to 'CONST'.");
+    }
     return config->dynamic ? check_dynamic(config, err) : check_static(config, err);
 }
 

@@ -3,4 +3,5 @@
 
 #include "quant/quant_config.h"
 
-oct_status oct_quant_config_check(const struct oct_quant_config *config, oct_error *err);
+// Also changes scale_format where INC does, and says so: how a Gaudi holds a scale, which is not its value.
+oct_status oct_quant_config_check(struct oct_quant_config *config, oct_error *err);

@@ -651,6 +651,36 @@ static void measuring_writes_what_quantizing_reads(void **state) {
     close_engine(engine);
 }
 
+static void auto_measures_first_and_quantizes_then(void **state) {
+    (void)state;
+    const char *config = quant_config("auto.json", "AUTO"), *measured = in_folder("inc_output_hooks_maxabs_0_1.npz");
+    const char *dump = in_folder("rules.json");
+    remove(measured);
+    setenv("SCALE_METHOD_CONFIG_DUMP_PATH", dump, 1);
+    oct_engine *engine = open_engine((oct_engine_options){.quant_config = config});
+    assert_description_holds(engine, "measuring (maxabs)");
+    ask(engine, greedy(2));
+    close_engine(engine);
+    assert_int_equal(access(measured, F_OK), 0);
+    assert_int_not_equal(access(dump, F_OK), 0); // nothing was scaled yet
+    engine = open_engine((oct_engine_options){.quant_config = config});
+    assert_description_holds(engine, "inc fp8 (gaudi3 maxabs_hw)");
+    close_engine(engine);
+    unsetenv("SCALE_METHOD_CONFIG_DUMP_PATH");
+    assert_int_equal(remove(dump), 0);
+}
+
+static void a_measurement_can_be_made_without_being_written(void **state) {
+    (void)state;
+    const char *measured = in_folder("inc_output_hooks_maxabs_0_1.npz");
+    setenv("MEASUREMENT_DUMP_METHOD", "5", 1);
+    oct_engine *engine = open_engine((oct_engine_options){.quant_config = quant_config("measure.json", "MEASURE")});
+    ask(engine, greedy(6));
+    close_engine(engine);
+    unsetenv("MEASUREMENT_DUMP_METHOD");
+    assert_int_not_equal(access(measured, F_OK), 0);
+}
+
 static void inc_without_a_configuration_says_what_to_run(void **state) {
     (void)state;
     assert_refused((oct_engine_options){.quantization = "inc"}, OCT_INVALID_ARGUMENT, "octavo calibrate");
@@ -697,23 +727,9 @@ static int make_folder(void **state) {
 
 static int remove_folder(void **state) {
     (void)state;
-    const char *const names[] = {"config.json",
-                                 "model.safetensors",
-                                 "tokenizer.json",
-                                 "tokenizer_config.json",
-                                 "chat_template.jinja",
-                                 "additional_chat_templates/tool_use.jinja",
-                                 "additional_chat_templates",
-                                 "measure.json",
-                                 "quantize.json",
-                                 "shape.json",
-                                 "inc_output_hooks_maxabs_0_1.npz",
-                                 "inc_output_hooks_maxabs_0_1.json",
-                                 "inc_output_hooks_maxabs_0_1_mod_list.json",
-                                 "inc_output_hooks_maxabs_MAXABS_HW_0_1.npz",
-                                 "inc_output_hooks_maxabs_MAXABS_HW_0_1.json"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) remove(in_folder(names[i]));
-    return rmdir(folder);
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
 }
 
 // Copies the tiny model to `path` with another llama.context_length.
@@ -775,6 +791,8 @@ int main(void) {
         cmocka_unit_test(a_model_without_a_template_completes_but_does_not_chat),
         cmocka_unit_test(a_folder_gives_tokenizer_and_template),
         cmocka_unit_test(measuring_writes_what_quantizing_reads),
+        cmocka_unit_test(auto_measures_first_and_quantizes_then),
+        cmocka_unit_test(a_measurement_can_be_made_without_being_written),
         cmocka_unit_test(inc_without_a_configuration_says_what_to_run),
         cmocka_unit_test(an_fp8_kv_cache_without_a_configuration_has_unit_scales),
         cmocka_unit_test(fp8_needs_no_files_and_halves_the_weights),

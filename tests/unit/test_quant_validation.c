@@ -1,5 +1,6 @@
 // What INC says to 217 configurations on a Gaudi 2, a Gaudi 3 and a host (and 13 more with RUNTIME_SCALE_PATCHING), and where Octavo
 // deliberately says something else.
+#include "base/log.h"
 #include "quant/quant_config.h"
 #include "quant_golden.h"
 
@@ -153,8 +154,38 @@ static const char *differing_field(const struct oct_quant_config *config, json_t
 }
 
 struct counts {
-    int accepted, refused, different, wrong;
+    int accepted, refused, different, wrong, warnings;
 };
+
+struct loading {
+    const char *path;
+    struct oct_quant_config **config;
+    oct_error *err;
+    oct_status status;
+};
+
+static void load(void *context) {
+    struct loading *loading = context;
+    loading->status = oct_quant_config_load(loading->path, loading->config, loading->err);
+}
+
+static size_t times_in(const char *text, const char *part) {
+    size_t count = 0;
+    for (; (text = strstr(text, part)); text++) count++;
+    return count;
+}
+
+// INC's warnings, all of which are about scale_format.
+static void check_warnings(json_t *warnings, const char *log, const char *name, const char *device, struct counts *counts) {
+    size_t i;
+    json_t *warning;
+    json_array_foreach(warnings, i, warning) {
+        counts->warnings++;
+        if (!strstr(log, json_string_value(warning))) counts->wrong++, print_error("%s, %s: \"%s\" expected\n", name, device, log);
+    }
+    if (times_in(log, "'scale_format = SCALAR'") != json_array_size(warnings))
+        counts->wrong++, print_error("%s, %s: too many words: %s\n", name, device, log);
+}
 
 // One configuration as INC sees it on one device: the names of a card's files, or INC's CPU backend.
 static void check_case(json_t *test, const char *device, const char *folder, struct counts *counts) {
@@ -167,7 +198,11 @@ static void check_case(json_t *test, const char *device, const char *folder, str
     oct_error err = {0};
     char *text = in_folder(text_of(test, "config"), folder), *message = in_folder(text_of(test, "message"), folder);
     assert_int_equal(oct_file_write(path, text, strlen(text), &err), OCT_OK);
-    oct_status status = oct_quant_config_load(path, &config, &err);
+    struct loading loading = {path, &config, &err, OCT_OK};
+    char *log = logged(folder, load, &loading);
+    oct_status status = loading.status;
+    check_warnings(json_object_get(test, "warnings"), log, name, device, counts);
+    free(log);
     const oct_status *different = difference_of(name);
     if (different) {
         counts->different++;
@@ -193,6 +228,7 @@ static void what_inc_accepts_and_refuses(void **state) {
     json_t *cases = golden_json("validation.json"), *test, *device;
     size_t i, k;
     struct counts counts = {0};
+    oct_log_set_level(OCT_LOG_INFO);
     json_array_foreach(cases, i, test) json_array_foreach(json_object_get(test, "devices"), k, device)
         check_case(test, json_string_value(device), folder, &counts);
     print_message("# %d accepted, %d refused in INC's words, %d different\n", counts.accepted, counts.refused, counts.different);
@@ -200,6 +236,7 @@ static void what_inc_accepts_and_refuses(void **state) {
     remove_folder(folder);
     unsetenv("INC_TARGET_DEVICE");
     assert_int_equal(counts.wrong, 0);
+    assert_int_equal(counts.warnings, 97);
     assert_int_equal(counts.accepted + counts.refused + counts.different, 664);
 }
 

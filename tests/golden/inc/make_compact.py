@@ -158,7 +158,7 @@ def validation():
             "row_parallel_linear_allreduce_quantization")
     cases = {}
     for c in load("validation/validation_cases.json"):
-        case = {k: c[k] for k in ("name", "config", "ok", "exception", "message")}
+        case = {k: c[k] for k in ("name", "config", "ok", "exception", "message", "warnings")}
         result = (c["stages"].get("parse") or {}).get("result")
         if c["ok"] and result:
             case["result"] = {k: result[k] for k in kept if k in result}
