@@ -1,12 +1,14 @@
 """The commands that look at and change a calibration's files: inspect, diff, scales, unify, expand, tune, report."""
 import json
+import re
 import shutil
+from html.parser import HTMLParser
 
 import pytest
 from test_cli import GOLDEN, TINY, calibrated, environment, evaluate, fails, files_in, octavo, prompts, succeeds, text  # noqa: F401: three of them are fixtures
 
 UNIFY = GOLDEN / "inc" / "unify"
-COMMANDS = {"diff": " A B", "tune": " MODEL", "scales": " FILE", "unify": "", "expand": ""}
+COMMANDS = {"diff": " A B", "tune": " MODEL", "report": " DIR", "scales": " FILE", "unify": "", "expand": ""}
 
 
 @pytest.mark.parametrize("command, arguments", COMMANDS.items())
@@ -230,3 +232,71 @@ def gaudi2(path):
     for scales in (path.parent / "g2").glob("*MAXABS_HW*"):
         scales.unlink()
     return other
+
+
+# --- report ---------------------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """How often each tag is in a page, and what attributes it has that name another place."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.references = {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.references += [value for name, value in attributes if name in ("href", "src", "srcset", "action", "xlink:href")]
+
+
+@pytest.fixture
+def page(tunable):
+    out = succeeds("report", tunable.parent).stdout
+    assert out == f"{tunable.parent}/report.html\n"
+    return (tunable.parent / "report.html").read_text()
+
+
+def test_a_page_needs_nothing_outside_it(page):
+    parsed = Page(page)
+    assert not parsed.references and not re.search("https?:|url\\(|@import", page)
+    assert "script" not in parsed.tags and "link" not in parsed.tags and "img" not in parsed.tags
+
+
+def test_a_page_shows_ranges_headroom_clipping_and_errors(page, tunable):
+    parsed = Page(page)
+    assert parsed.tags["svg"] == 1 + 3 + 3 and parsed.tags["figcaption"] == 7
+    for text in ["Error of each module", "Ranges: inputs of linears", "Ranges: attention", "Headroom: weights", "Nothing that was measured is clipped"]:
+        assert text in page
+    measured = json.loads((tunable.parent / "g3/inc_output_hooks_maxabs_0_1.json").read_text())["Nodes"]["model.layers.1.mlp.down_proj"]
+    amax = measured["inputs"][0][0][0]
+    assert f"<tr><td>model.layers.1.mlp.down_proj<td>input<td>{amax:.6g}<td>" in page
+    assert f"down_proj, layer 1: {amax:.4g}</title>" in page
+
+
+def test_what_a_scale_cannot_hold_is_listed(tunable):
+    folder = tunable.parent / "g3"
+    path = folder / "inc_output_hooks_maxabs_0_1.json"
+    measurement = json.loads(path.read_text())
+    measurement["Nodes"]["model.layers.0.mlp.gate_up_proj"]["inputs"] = [[[1e6]]]
+    path.write_text(json.dumps(measurement))
+    scales = {name: (folder / name).read_bytes() for name in files_in(folder) if "MAXABS_HW" in name}
+    succeeds("expand", "-w", 1, "-m", folder, "-o", folder)  # the NPZ from the JSON
+    for name, data in scales.items():
+        (folder / name).write_bytes(data)
+    succeeds("report", folder, "-o", folder / "page.html")
+    assert re.search("<tr><td>model.layers.0.mlp.gate_up_proj<td>input<td>1e\\+06<td>[0-9.]+<td>0.0 %", (folder / "page.html").read_text())
+
+
+def test_names_from_a_file_do_not_become_markup(tmp_path):
+    (tmp_path / "a").mkdir()
+    nodes = {"model.layers.0.<script>alert(1)</script>": {"inputs": [[[1.0]]]}}
+    (tmp_path / "a/x_hooks_maxabs_0_1.json").write_text(json.dumps({"LocalRank": 0, "Mode": "DynamicRange", "Nodes": nodes}))
+    succeeds("expand", "-w", 1, "-m", tmp_path / "a", "-o", tmp_path / "b")
+    succeeds("report", tmp_path / "b")
+    assert "<script" not in (tmp_path / "b/report.html").read_text()
+
+
+def test_a_folder_without_measurements_has_no_page(tmp_path):
+    fails(1, "measurement files (*_hooks_maxabs*.npz) expected, none found", "report", tmp_path)
+    assert not (tmp_path / "report.html").exists()
