@@ -17,3 +17,5 @@ extern const struct oct_command oct_command_unify;
 extern const struct oct_command oct_command_expand;
 extern const struct oct_command oct_command_diff;
 extern const struct oct_command oct_command_scales;
+extern const struct oct_command oct_command_tune;
+extern const struct oct_command oct_command_report;

@@ -7,7 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ROWS_AT_ONCE = 4 }; // of a thread
+enum { ROWS_AT_ONCE = 4 };            // of a thread
+static const double ROUNDING = 1e-12; // nats: what sums over a vocabulary cannot tell from zero
 
 // Rows of one batch: logits, and where they belong in the probe.
 struct rows {
@@ -57,7 +58,7 @@ static void compare_rows(void *context, int worker, int begin, int end) {
         double products = 0;
         for (size_t j = 0; j < vocab; j++) products += (double)p[j] * (double)logits[j];
         double kl = probe->log_products[row] - products + probe->sums[row] * oct_logsumexp(logits, vocab);
-        probe->divergence[row] = kl > 0 || isnan(kl) ? kl : 0; // rounding can leave a hair below zero
+        probe->divergence[row] = kl > ROUNDING || isnan(kl) ? kl : 0;
         probe->same_top[row] = likeliest_of(logits, vocab) == probe->likeliest[row];
     }
 }

@@ -1,12 +1,14 @@
 """The commands that look at and change a calibration's files: inspect, diff, scales, unify, expand, tune, report."""
 import json
+import re
 import shutil
+from html.parser import HTMLParser
 
 import pytest
-from test_cli import GOLDEN, TINY, calibrated, fails, files_in, octavo, prompts, succeeds  # noqa: F401: two of them are fixtures
+from test_cli import GOLDEN, TINY, calibrated, environment, evaluate, fails, files_in, octavo, prompts, succeeds, text  # noqa: F401: three of them are fixtures
 
 UNIFY = GOLDEN / "inc" / "unify"
-COMMANDS = {"diff": " A B", "scales": " FILE", "unify": "", "expand": ""}
+COMMANDS = {"diff": " A B", "tune": " MODEL", "report": " DIR", "scales": " FILE", "unify": "", "expand": ""}
 
 
 @pytest.mark.parametrize("command, arguments", COMMANDS.items())
@@ -152,3 +154,149 @@ def test_a_file_that_is_none_of_them_is_an_error(text, message, tmp_path):
     (tmp_path / "x.json").write_text(text)
     result = octavo("inspect", tmp_path / "x.json")
     assert result.returncode in (1, 2) and message in result.stderr
+
+
+# --- tune -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tunable(calibrated, tmp_path):
+    """A calibration of one's own: tuning writes beside it."""
+    folder = tmp_path / "model"
+    shutil.copytree(calibrated[0] / "model", folder)
+    path = folder / "maxabs_quant_g3.json"
+    path.write_text(path.read_text().replace(str(calibrated[0]), str(tmp_path)))
+    return path
+
+
+def tune(path, *args, **options):
+    return json.loads(succeeds("tune", TINY, "--quant-config", path, "--json", *args, **options).stdout)
+
+
+def test_a_bound_that_holds_blocks_nothing(tunable):
+    report = tune(tunable, "--max-kl", 50)
+    assert report["blocked"] == 0 and report["kl_after"] == report["kl_before"] > 0
+    assert report["quant_config"] == str(tunable.with_name("tuned_quant_g3.json"))
+    assert json.loads(tunable.with_name("tuned_quant_g3.json").read_text()) == json.loads(tunable.read_text())
+
+
+def test_the_costliest_modules_are_left_in_bf16_until_the_bound_holds(tunable):
+    before = tune(tunable, "--max-kl", 50)
+    bound = before["kl_before"] / 2
+    report = tune(tunable, "--max-kl", bound)
+    assert report["kl_after"] <= bound < report["kl_before"] == before["kl_before"]
+    assert 0 < report["blocked"] < len(report["modules"]) == 2 * 5 + 1
+    assert report["modules"] == sorted(report["modules"], key=lambda module: -module["kl"])
+    names = json.loads(tunable.with_name("tuned_quant_g3.json").read_text())["blocklist"]["names"]
+    assert len(names) == report["blocked"] == sum(module["runs_as"] == "bf16" for module in report["modules"])
+    assert tune(tunable, "--max-kl", bound) == report, "the same run gives the same result"
+
+
+def test_what_was_found_is_what_runs(tunable, text):
+    report = tune(tunable, "--max-kl", 0)
+    assert report["kl_after"] == 0 and report["blocked"] == 11
+    tuned = evaluate(text, "--quant-config", report["quant_config"], "--kv-cache-dtype", "fp8_inc", "--against", "bf16")["reference"]
+    assert tuned["max_kl"] < 1e-12
+
+
+def test_scale_methods_are_chosen_by_module(tunable):
+    before = tune(tunable, "--max-kl", 50)["kl_before"]
+    scales = tunable.parent / "g3/inc_output_hooks_maxabs_MAXABS_HW_0_1.npz"
+    kept = scales.read_bytes()
+    report = tune(tunable, "--max-kl", 50, "--by", "scale-methods", "--methods", "maxabs_arbitrary",
+                  "act_maxabs_hw_weights_pcs_maxabs_pow2", "-o", tunable.with_name("methods_g3.json"))
+    assert report["other_methods"] > 0 and report["kl_before"] == before
+    config = json.loads(tunable.with_name("methods_g3.json").read_text())
+    assert config["scale_method"]["default"]["activation"]["rounding_method"] == "HW_ALIGNED" and config["scale_method"]["nodes"]
+    assert scales.read_bytes() == kept, "the base's scales are not touched"
+    assert succeeds("inspect", TINY, "--quant-config", tunable.with_name("methods_g3.json")).returncode == 0
+
+
+def test_what_cannot_be_tuned_is_refused(tunable, tmp_path):
+    fails(2, "octavo calibrate", "tune", TINY, env=environment())
+    measuring = octavo("tune", TINY, "--quant-config", tunable.with_name("maxabs_measure_g3.json"))
+    assert measuring.returncode == 2 and "mode QUANTIZE expected" in measuring.stderr
+    other = gaudi2(tunable)
+    fails(2, "a name that ends in _g2.json expected", "tune", TINY, "--quant-config", other, "-o", tmp_path / "tuned_g3.json")
+    fails(2, "a name that ends in _g2.json expected", "tune", TINY, "--quant-config", other, "-o", tmp_path / "tuned.json", "--by",
+          "scale-methods")
+    assert tune(other, "--max-kl", 50)["quant_config"].endswith("tuned_quant_g2.json")
+    fails(2, "makes scales at run time", "tune", TINY, "--quant-config", tunable, "--by", "scale-methods", "--methods", "maxabs_pcs_pow2")
+
+
+def gaudi2(path):
+    """The same configuration under the name, and with the folder, of a Gaudi 2."""
+    shutil.copytree(path.parent / "g3", path.parent / "g2")
+    other = path.with_name("maxabs_quant_g2.json")
+    other.write_text(path.read_text().replace("/g3/", "/g2/"))
+    for scales in (path.parent / "g2").glob("*MAXABS_HW*"):
+        scales.unlink()
+    return other
+
+
+# --- report ---------------------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """How often each tag is in a page, and what attributes it has that name another place."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.references = {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.references += [value for name, value in attributes if name in ("href", "src", "srcset", "action", "xlink:href")]
+
+
+@pytest.fixture
+def page(tunable):
+    out = succeeds("report", tunable.parent).stdout
+    assert out == f"{tunable.parent}/report.html\n"
+    return (tunable.parent / "report.html").read_text()
+
+
+def test_a_page_needs_nothing_outside_it(page):
+    parsed = Page(page)
+    assert not parsed.references and not re.search("https?:|url\\(|@import", page)
+    assert "script" not in parsed.tags and "link" not in parsed.tags and "img" not in parsed.tags
+
+
+def test_a_page_shows_ranges_headroom_clipping_and_errors(page, tunable):
+    parsed = Page(page)
+    assert parsed.tags["svg"] == 1 + 3 + 3 and parsed.tags["figcaption"] == 7
+    for text in ["Error of each module", "Ranges: inputs of linears", "Ranges: attention", "Headroom: weights", "Nothing that was measured is clipped"]:
+        assert text in page
+    measured = json.loads((tunable.parent / "g3/inc_output_hooks_maxabs_0_1.json").read_text())["Nodes"]["model.layers.1.mlp.down_proj"]
+    amax = measured["inputs"][0][0][0]
+    assert f"<tr><td>model.layers.1.mlp.down_proj<td>input<td>{amax:.6g}<td>" in page
+    assert f"down_proj, layer 1: {amax:.4g}</title>" in page
+
+
+def test_what_a_scale_cannot_hold_is_listed(tunable):
+    folder = tunable.parent / "g3"
+    path = folder / "inc_output_hooks_maxabs_0_1.json"
+    measurement = json.loads(path.read_text())
+    measurement["Nodes"]["model.layers.0.mlp.gate_up_proj"]["inputs"] = [[[1e6]]]
+    path.write_text(json.dumps(measurement))
+    scales = {name: (folder / name).read_bytes() for name in files_in(folder) if "MAXABS_HW" in name}
+    succeeds("expand", "-w", 1, "-m", folder, "-o", folder)  # the NPZ from the JSON
+    for name, data in scales.items():
+        (folder / name).write_bytes(data)
+    succeeds("report", folder, "-o", folder / "page.html")
+    assert re.search("<tr><td>model.layers.0.mlp.gate_up_proj<td>input<td>1e\\+06<td>[0-9.]+<td>0.0 %", (folder / "page.html").read_text())
+
+
+def test_names_from_a_file_do_not_become_markup(tmp_path):
+    (tmp_path / "a").mkdir()
+    nodes = {"model.layers.0.<script>alert(1)</script>": {"inputs": [[[1.0]]]}}
+    (tmp_path / "a/x_hooks_maxabs_0_1.json").write_text(json.dumps({"LocalRank": 0, "Mode": "DynamicRange", "Nodes": nodes}))
+    succeeds("expand", "-w", 1, "-m", tmp_path / "a", "-o", tmp_path / "b")
+    succeeds("report", tmp_path / "b")
+    assert "<script" not in (tmp_path / "b/report.html").read_text()
+
+
+def test_a_folder_without_measurements_has_no_page(tmp_path):
+    fails(1, "measurement files (*_hooks_maxabs*.npz) expected, none found", "report", tmp_path)
+    assert not (tmp_path / "report.html").exists()
