@@ -51,7 +51,8 @@ typedef struct oct_engine_options {
 
 OCTAVO_API oct_status oct_engine_open(const oct_engine_options *options, oct_engine **out, oct_error *err);
 // Cancels what still runs, writes the measurement files of a measuring engine, and frees everything. Every request must have been
-// freed. Fails only when those files cannot be written; the engine is gone all the same. engine may be NULL.
+// freed. Fails when those files cannot be written; the engine is gone all the same. Fails with OCT_UNAVAILABLE, and leaves the engine as it
+// is, when a step hangs: then it may be tried again, or the process may end. engine may be NULL.
 OCTAVO_API oct_status oct_engine_close(oct_engine *engine, oct_error *err);
 
 typedef struct oct_engine_info {
@@ -173,7 +174,7 @@ typedef struct oct_delta {
     const oct_error *error;                                 // with OCT_FINISH_ERROR
 } oct_delta;
 
-// Called on the engine's thread when a delta has become ready; must return at once and call nothing of Octavo (write to an eventfd).
+// Called on a thread of the engine when a delta has become ready; must return at once and call nothing of Octavo (write to an eventfd).
 typedef void (*oct_notify)(void *context);
 
 // Queues a request. `prompt` is copied. notify may be NULL. Prompts that with one more token exceed max_model_len, unknown token

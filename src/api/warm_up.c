@@ -58,8 +58,9 @@ static int smaller(int a, int b) {
     return a < b ? a : b;
 }
 
-static oct_status run_all(struct oct_engine *engine, const struct oct_progress *progress, double begin, oct_error *err) {
+static oct_status run_all(struct oct_engine *engine, const struct oct_progress *progress, oct_error *err) {
     enum { MOST_BUCKETS = 64 };
+    double begin = oct_seconds();
     struct bucket buckets[MOST_BUCKETS];
     const struct oct_scheduler_options *limits = &engine->scheduling;
     int count = add_buckets(buckets, 0, "Prompt", smaller(limits->max_num_batched_tokens, engine->max_model_len - 1));
@@ -77,7 +78,7 @@ static oct_status run_all(struct oct_engine *engine, const struct oct_progress *
                 prompt ? i + 1 : i + 1 - prompts, prompt ? prompts : count - prompts, bucket->batch_size, bucket->query_len,
                 bucket->batch_size * ((bucket->query_len + engine->cache->shape.block_size - 1) / engine->cache->shape.block_size),
                 (double)oct_available_bytes() / 0x1p30);
-        if (progress->report && progress->report(progress->context, "warming up", (size_t)i + 1, (size_t)count) != 0)
+        if (oct_progress_report(progress, "warming up", (size_t)i + 1, (size_t)count) != 0)
             return oct_fail(err, OCT_CANCELLED, "warming up was cancelled");
     }
     return OCT_OK;
@@ -89,9 +90,10 @@ oct_status oct_engine_warm_up(struct oct_engine *engine, const struct oct_progre
         return OCT_OK;
     }
     double begin = oct_seconds();
+    oct_progress_report(progress, "warming up", 0, 1);
     oct_kv_cache_touch(engine->cache);
     oct_scheduler_set_observer(engine->scheduler, NULL); // what is made up here is not measured
-    oct_status status = run_all(engine, progress, begin, err);
+    oct_status status = run_all(engine, progress, err);
     if (engine->quantization.measuring) oct_scheduler_set_observer(engine->scheduler, &engine->quantization.observer);
     oct_scheduler_reset_prefix_cache(engine->scheduler);
     oct_scheduler_reset_stats(engine->scheduler);
