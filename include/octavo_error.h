@@ -15,7 +15,8 @@ typedef enum oct_status {
     OCT_IO,               // the operating system refused to read or write
     OCT_OUT_OF_MEMORY,    // a large allocation (weights, KV blocks) failed
     OCT_CANCELLED,        // the caller cancelled the work
-    OCT_INTERNAL          // a numeric failure such as NaN logits; never a caller's mistake
+    OCT_INTERNAL,         // a numeric failure such as NaN logits; never a caller's mistake
+    OCT_UNAVAILABLE       // not now: too many requests wait, or the engine has stopped working
 } oct_status;
 
 typedef struct oct_error {

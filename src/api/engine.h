@@ -14,6 +14,32 @@
 
 TAILQ_HEAD(oct_request_list, oct_request);
 
+// How much may wait. Counts since the engine opened; their differences are what has not ended, or has no first token yet.
+struct oct_queue_limits {
+    int max_requests, max_tokens; // 0: no limit
+    uint64_t submitted_requests, ended_requests, submitted_tokens, prefilled_tokens;
+    uint64_t rejected_requests, rejected_tokens;
+};
+
+// Calls that the engine's thread answers between two steps.
+struct oct_control {
+    double timeout; // seconds
+    bool reset_prefix_cache;
+    uint64_t asked, answered;
+    pthread_cond_t done; // answered has changed
+};
+
+// The watchdog: a thread that looks at how long a step has been running.
+struct oct_watch {
+    pthread_t thread;
+    bool started;
+    double timeout, step_began;    // seconds; step_began 0: no step is running
+    const struct oct_batch *batch; // of that step
+    bool unhealthy;                // for good
+    bool closing;
+    pthread_cond_t changed; // closing has
+};
+
 struct oct_engine {
     char *model, *description;
     struct oct_text_source text; // immutable: any thread
@@ -22,6 +48,7 @@ struct oct_engine {
     struct oct_kv_cache *cache;
     struct oct_scheduler *scheduler; // the engine's thread; oct_scheduler_check: any
     struct oct_quantization quantization;
+    struct oct_scheduler_options scheduling;
     int max_model_len;
     int32_t eos_tokens[OCT_MAX_EOS_TOKENS + 1]; // (num_eos_tokens) the model's, and the tokenizer's own
     int num_eos_tokens;
@@ -37,14 +64,18 @@ struct oct_engine {
     bool cancelled; // of some request
     bool closing;
     struct oct_scheduler_stats stats; // as of the last step
+    struct oct_queue_limits limits;
+    struct oct_control control;
+    struct oct_watch watch;
 };
 
 // What has become known of a request and was not yet taken, or was taken last.
 struct oct_request_output {
     struct oct_buffer text;
     struct oct_ids tokens;
-    oct_token_logprob *logprobs; // (tokens.count of logprob_rows, num_logprobs) owned
-    size_t logprob_rows;
+    double *seconds;             // (tokens.count of fact_rows) since submission. Owned
+    oct_token_logprob *logprobs; // (tokens.count of fact_rows, num_logprobs) owned
+    size_t fact_rows;
 };
 
 struct oct_request {
@@ -56,8 +87,11 @@ struct oct_request {
     // Set at submission, then the engine's thread alone.
     int32_t *prompt; // (prompt_tokens) owned
     int prompt_tokens;
-    struct oct_sampling sampling; // its stop_token_ids are owned
+    struct oct_sampling sampling; // its arrays are owned
+    int priority;
+    char *cache_salt; // owned; NULL: none
     struct oct_sequence *sequence;
+    bool prefilled; // its prompt no longer counts as queued tokens
     struct oct_decode_stream decode;
     struct oct_stop_strings stops;
     double submitted_at, first_token_at; // seconds; 0: not yet
@@ -71,14 +105,29 @@ struct oct_request {
     bool finish_taken; // the last delta is out
     const char *stop_string;
     int32_t stop_token;
-    int completion_tokens;
+    int completion_tokens, cached_tokens;
+    oct_token_logprob *prompt_logprobs; // (prompt_tokens - 1, num_prompt_logprobs) owned; NULL before the first token, and when not asked
+    bool prompt_logprobs_taken;
     double queued_seconds, prefill_seconds, decode_seconds;
     oct_error error;
 };
 
 // The engine's thread: takes submissions, steps, delivers.
 oct_status oct_engine_thread_start(struct oct_engine *engine, oct_error *err);
-void oct_engine_thread_stop(struct oct_engine *engine); // finishes what is left with OCT_FINISH_ABORT
+// Finishes what is left with OCT_FINISH_ABORT. False: the thread hangs in a step, and everything it might use has to stay.
+bool oct_engine_thread_stop(struct oct_engine *engine);
+
+// Whether one more request may be queued; counts it if so. Any thread.
+oct_status oct_engine_admit(struct oct_engine *engine, int prompt_tokens, oct_error *err);
+
+// watchdog.c. begin: the step is about to run. end: it has come back; false: too late, its requests have ended.
+oct_status oct_watch_start(struct oct_engine *engine, oct_error *err);
+void oct_watch_stop(struct oct_engine *engine);
+void oct_watch_step_begin(struct oct_engine *engine, const struct oct_batch *batch);
+bool oct_watch_step_end(struct oct_engine *engine);
+
+// warm_up.c: before the engine's thread starts.
+oct_status oct_engine_warm_up(struct oct_engine *engine, const struct oct_progress *progress, oct_error *err);
 
 // Called on the engine's thread. take: a sampled token, which may end the request (request->finish), by its outcome or by a stop string.
 // end: it ends without a token, cancelled or refused with *error. Both are told to the caller by announce.

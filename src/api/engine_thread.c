@@ -5,17 +5,39 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
+
+enum { LAST_CHANCE = 1 }; // seconds that a step which is late already gets when the engine closes
 
 static void remove_sequence(struct oct_engine *engine, struct oct_request *request) {
     if (request->sequence) oct_scheduler_remove(engine->scheduler, request->sequence);
     request->sequence = NULL;
 }
 
+// Its prompt is computed, or never will be: it no longer counts as waiting.
+static void count_prefilled(struct oct_engine *engine, struct oct_request *request) {
+    if (request->prefilled) return;
+    request->prefilled = true;
+    pthread_mutex_lock(&engine->mutex);
+    engine->limits.prefilled_tokens += (uint64_t)request->prompt_tokens;
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+// Before its caller is told, who may submit another one at once.
+static void count_ended(struct oct_engine *engine, struct oct_request *request) {
+    count_prefilled(engine, request);
+    pthread_mutex_lock(&engine->mutex);
+    engine->limits.ended_requests++;
+    pthread_mutex_unlock(&engine->mutex);
+}
+
 // Tells the caller. The engine is then done with a request that has ended.
 static void announce(struct oct_engine *engine, struct oct_request *request) {
-    bool ended = request->finish != OCT_RUNNING; // only this thread changes it
+    bool ended = request->finish != OCT_RUNNING; // only this thread changes it, or the watchdog while this one is in a step
+    if (ended) count_ended(engine, request);
     oct_request_announce(request);
     if (!ended) return;
     TAILQ_REMOVE(&engine->active, request, link);
@@ -25,8 +47,15 @@ static void announce(struct oct_engine *engine, struct oct_request *request) {
 static void add_request(struct oct_engine *engine, struct oct_request *request) {
     oct_error err;
     TAILQ_INSERT_TAIL(&engine->active, request, link);
+    if (request->finish != OCT_RUNNING) return announce(engine, request); // the watchdog was there first
     struct oct_sequence_options options = {
-        .prompt = request->prompt, .prompt_length = request->prompt_tokens, .sampling = &request->sampling, .user = request};
+        .prompt = request->prompt,
+        .prompt_length = request->prompt_tokens,
+        .sampling = &request->sampling,
+        .priority = request->priority,
+        .cache_salt = request->cache_salt,
+        .user = request,
+    };
     if (oct_scheduler_add(engine->scheduler, &options, &request->sequence, &err) == OCT_OK) return;
     oct_request_end(request, OCT_FINISH_ERROR, &err);
     announce(engine, request);
@@ -53,21 +82,50 @@ static void drop(struct oct_engine *engine, bool all) {
     }
 }
 
+// What the watchdog has ended while the step was running.
+static void drop_failed(struct oct_engine *engine) {
+    struct oct_request *request, *next;
+    for (request = TAILQ_FIRST(&engine->active); request; request = next) {
+        next = TAILQ_NEXT(request, link);
+        remove_sequence(engine, request);
+        announce(engine, request);
+    }
+    publish_stats(engine);
+}
+
 static void step(struct oct_engine *engine) {
     const struct oct_sampled *sampled;
     int count;
     oct_error err;
-    if (!oct_scheduler_plan(engine->scheduler, oct_seconds())) return;
+    const struct oct_batch *batch = oct_scheduler_plan(engine->scheduler, oct_seconds());
+    if (!batch) return;
+    oct_watch_step_begin(engine, batch);
     oct_scheduler_run(engine->scheduler, &sampled, &count);
+    if (!oct_watch_step_end(engine)) return drop_failed(engine);
     if (engine->quantization.measuring && oct_quantization_measured(&engine->quantization, &err) != OCT_OK)
         oct_log(OCT_LOG_WARNING, "%s", err.message);
     for (int i = 0; i < count; i++) {
         struct oct_request *request = sampled[i].user;
         oct_request_take(request, &sampled[i]);
+        count_prefilled(engine, request);
         if (request->finish != OCT_RUNNING) remove_sequence(engine, request);
     }
     publish_stats(engine); // before anybody is told: who has seen a request end finds it gone from the statistics
     for (int i = 0; i < count; i++) announce(engine, sampled[i].user);
+}
+
+// Answers the calls that need the engine's thread. The mutex is held.
+static void answer_control(struct oct_engine *engine) {
+    struct oct_control *control = &engine->control;
+    if (control->answered == control->asked) return;
+    if (control->reset_prefix_cache) oct_scheduler_reset_prefix_cache(engine->scheduler);
+    control->reset_prefix_cache = false;
+    control->answered = control->asked;
+    pthread_cond_broadcast(&control->done);
+}
+
+static bool has_news(const struct oct_engine *engine) {
+    return engine->closing || engine->cancelled || !TAILQ_EMPTY(&engine->submitted) || engine->control.answered != engine->control.asked;
 }
 
 // Waits for work, and takes over what was submitted. False: the engine closes.
@@ -75,8 +133,8 @@ static bool take_work(struct oct_engine *engine, bool *cancelled) {
     struct oct_request_list added = TAILQ_HEAD_INITIALIZER(added);
     struct oct_request *request, *next;
     pthread_mutex_lock(&engine->mutex);
-    while (!engine->closing && !engine->cancelled && TAILQ_EMPTY(&engine->submitted) && !oct_scheduler_has_work(engine->scheduler))
-        pthread_cond_wait(&engine->wake, &engine->mutex);
+    while (!has_news(engine) && !oct_scheduler_has_work(engine->scheduler)) pthread_cond_wait(&engine->wake, &engine->mutex);
+    answer_control(engine);
     bool open = !engine->closing;
     *cancelled = engine->cancelled;
     engine->cancelled = false;
@@ -115,12 +173,61 @@ oct_status oct_engine_thread_start(struct oct_engine *engine, oct_error *err) {
     return OCT_OK;
 }
 
-void oct_engine_thread_stop(struct oct_engine *engine) {
-    if (!engine->thread_started) return;
+bool oct_engine_thread_stop(struct oct_engine *engine) {
+    if (!engine->thread_started) return true;
     pthread_mutex_lock(&engine->mutex);
     engine->closing = true;
+    bool stuck = engine->watch.unhealthy && engine->watch.step_began > 0;
     pthread_cond_signal(&engine->wake);
     pthread_mutex_unlock(&engine->mutex);
-    pthread_join(engine->thread, NULL);
+    struct timespec soon;
+    clock_gettime(CLOCK_REALTIME, &soon);
+    soon.tv_sec += LAST_CHANCE;
+    if (stuck ? pthread_timedjoin_np(engine->thread, NULL, &soon) != 0 : pthread_join(engine->thread, NULL) != 0) return false;
     engine->thread_started = false;
+    return true;
+}
+
+// --- from other threads -----------------------------------------------------------------------------------------------------------
+
+static oct_status check_room(struct oct_engine *engine, oct_error *err) {
+    struct oct_queue_limits *limits = &engine->limits;
+    static const char busy[] =
+        "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance.";
+    if (engine->watch.unhealthy) return oct_fail(err, OCT_UNAVAILABLE, "the engine has stopped working: a step did not end in time");
+    if (limits->max_requests > 0 && limits->submitted_requests - limits->ended_requests >= (uint64_t)limits->max_requests) {
+        limits->rejected_requests++;
+        return oct_fail(err, OCT_UNAVAILABLE, "%s", busy);
+    }
+    if (limits->max_tokens > 0 && limits->submitted_tokens - limits->prefilled_tokens >= (uint64_t)limits->max_tokens) {
+        limits->rejected_tokens++;
+        return oct_fail(err, OCT_UNAVAILABLE, "%s", busy);
+    }
+    return OCT_OK;
+}
+
+oct_status oct_engine_admit(struct oct_engine *engine, int prompt_tokens, oct_error *err) {
+    pthread_mutex_lock(&engine->mutex);
+    oct_status status = check_room(engine, err);
+    if (status == OCT_OK) {
+        engine->limits.submitted_requests++;
+        engine->limits.submitted_tokens += (uint64_t)prompt_tokens;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return status;
+}
+
+oct_status oct_engine_reset_prefix_cache(oct_engine *engine, oct_error *err) {
+    struct oct_control *control = &engine->control;
+    double deadline = oct_seconds() + control->timeout;
+    struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)((deadline - (double)(time_t)deadline) * 1e9)};
+    pthread_mutex_lock(&engine->mutex);
+    control->reset_prefix_cache = true;
+    uint64_t asked = ++control->asked;
+    pthread_cond_signal(&engine->wake);
+    while (control->answered < asked && pthread_cond_timedwait(&control->done, &engine->mutex, &until) != ETIMEDOUT) continue;
+    bool answered = control->answered >= asked;
+    pthread_mutex_unlock(&engine->mutex);
+    if (answered) return OCT_OK;
+    return oct_fail(err, OCT_UNAVAILABLE, "the engine did not answer within %g ms (VLLM_RPC_TIMEOUT)", control->timeout * 1e3);
 }

@@ -1,6 +1,7 @@
 // request.c: one request from submission to its last delta. The engine's thread turns tokens into text and stops at stop strings; what
 // is settled collects in `ready` until the caller swaps it out.
 #include "api/engine.h"
+#include "api/request_sampling.h"
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -9,44 +10,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 // --- submission -------------------------------------------------------------------------------------------------------------------
-
-static uint64_t random_seed(void) {
-    uint64_t seed = 0;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint64_t)(oct_seconds() * 1e9);
-    return seed;
-}
-
-static float or_one(double value) {
-    return value == 0 ? 1 : (float)value;
-}
-
-static struct oct_sampling sampling_of(const oct_sampling_params *params) {
-    return (struct oct_sampling){
-        .temperature = (float)params->temperature,
-        .top_p = or_one(params->top_p),
-        .top_k = params->top_k == -1 ? 0 : params->top_k,
-        .min_p = (float)params->min_p,
-        .repetition_penalty = or_one(params->repetition_penalty),
-        .presence_penalty = (float)params->presence_penalty,
-        .frequency_penalty = (float)params->frequency_penalty,
-        .seed = params->has_seed ? params->seed : random_seed(),
-        .max_tokens = params->max_tokens,
-        .min_tokens = params->min_tokens,
-        .num_logprobs = params->logprobs,
-    };
-}
-
-// The request's own stop tokens, then the model's EOS tokens unless they are ignored. Allocated.
-static int32_t *stop_tokens(const struct oct_engine *engine, const oct_sampling_params *params, int *count) {
-    struct oct_ids ids = {0};
-    for (size_t i = 0; i < params->num_stop_token_ids; i++) oct_ids_append(&ids, params->stop_token_ids[i]);
-    for (int i = 0; i < engine->num_eos_tokens && !params->ignore_eos; i++) oct_ids_append(&ids, engine->eos_tokens[i]);
-    *count = (int)ids.count;
-    return ids.data;
-}
 
 static oct_status check_stop_strings(const oct_sampling_params *params, oct_error *err) {
     for (size_t i = 0; i < params->num_stop; i++) {
@@ -69,14 +34,13 @@ static void init_waiting(pthread_mutex_t *mutex, pthread_cond_t *condition) {
 
 oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t prompt_length, const oct_sampling_params *params,
                               oct_notify notify, void *context, oct_request **out, oct_error *err) {
-    struct oct_sampling sampling = sampling_of(params);
-    int32_t *stops = stop_tokens(engine, params, &sampling.num_stop_token_ids);
-    sampling.stop_token_ids = stops;
-    sampling.num_late_token_ids = sampling.num_stop_token_ids;
+    struct oct_sampling sampling;
+    OCT_TRY(check_stop_strings(params, err));
+    OCT_TRY(oct_request_sampling_open(engine, params, &sampling, err));
     oct_status status = oct_scheduler_check(engine->scheduler, prompt, prompt_length, &sampling, err);
-    if (status == OCT_OK) status = check_stop_strings(params, err);
+    if (status == OCT_OK) status = oct_engine_admit(engine, (int)prompt_length, err);
     if (status != OCT_OK) {
-        free(stops);
+        oct_request_sampling_close(&sampling);
         return status;
     }
     struct oct_request *request = oct_alloc(1, sizeof *request, "a request");
@@ -87,6 +51,8 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     memcpy(request->prompt, prompt, prompt_length * sizeof *prompt);
     request->prompt_tokens = (int)prompt_length;
     request->sampling = sampling;
+    request->priority = params->priority;
+    request->cache_salt = params->cache_salt ? oct_strdup(params->cache_salt) : NULL;
     request->decode.skip_special_tokens = !params->skip_special_tokens_off;
     oct_stop_strings_open(&request->stops, params->stop, params->num_stop);
     request->submitted_at = oct_seconds();
@@ -122,14 +88,26 @@ static const char *text_of(struct oct_request *request, const struct oct_sampled
     return stop;
 }
 
-static void append_logprobs(struct oct_request_output *ready, const struct oct_sampled *sampled) {
-    size_t width = (size_t)sampled->num_logprobs;
-    if (ready->tokens.count > ready->logprob_rows) {
-        ready->logprob_rows = ready->tokens.count * 2;
-        ready->logprobs = oct_resize(ready->logprobs, ready->logprob_rows * width, sizeof *ready->logprobs, "log-probabilities");
+static oct_token_logprob public_logprob(const struct oct_logprob *logprob) {
+    return (oct_token_logprob){logprob->id, logprob->logprob, logprob->rank};
+}
+
+// What is told of every token beside its id. The token is in ready->tokens already.
+static void append_token_facts(struct oct_request_output *ready, const struct oct_sampled *sampled, double seconds) {
+    size_t width = (size_t)sampled->num_logprobs, count = ready->tokens.count;
+    if (count > ready->fact_rows) {
+        ready->fact_rows = count * 2;
+        ready->seconds = oct_resize(ready->seconds, ready->fact_rows, sizeof *ready->seconds, "times of tokens");
+        if (width) ready->logprobs = oct_resize(ready->logprobs, ready->fact_rows * width, sizeof *ready->logprobs, "log-probabilities");
     }
-    oct_token_logprob *row = ready->logprobs + (ready->tokens.count - 1) * width;
-    for (size_t i = 0; i < width; i++) row[i] = (oct_token_logprob){sampled->logprobs[i].id, sampled->logprobs[i].logprob};
+    ready->seconds[count - 1] = seconds;
+    for (size_t i = 0; i < width; i++) ready->logprobs[(count - 1) * width + i] = public_logprob(&sampled->logprobs[i]);
+}
+
+static void copy_prompt_logprobs(struct oct_request *request, const struct oct_logprob *logprobs) {
+    size_t count = (size_t)(request->prompt_tokens - 1) * (size_t)request->sampling.num_prompt_logprobs;
+    request->prompt_logprobs = oct_alloc(count, sizeof *request->prompt_logprobs, "log-probabilities of a prompt");
+    for (size_t i = 0; i < count; i++) request->prompt_logprobs[i] = public_logprob(&logprobs[i]);
 }
 
 static void note_times(struct oct_request *request) {
@@ -138,6 +116,7 @@ static void note_times(struct oct_request *request) {
     request->queued_seconds = (admitted > 0 ? admitted : now) - request->submitted_at;
     request->prefill_seconds = admitted > 0 ? (first_token > 0 ? first_token : now) - admitted : 0;
     request->decode_seconds = first_token > 0 ? now - first_token : 0;
+    if (request->sequence) request->cached_tokens = oct_sequence_cached_tokens(request->sequence);
 }
 
 void oct_request_announce(struct oct_request *request) {
@@ -148,22 +127,32 @@ void oct_request_announce(struct oct_request *request) {
 }
 
 static oct_finish finish_of(enum oct_outcome outcome) {
-    return outcome == OCT_SEQ_STOPPED ? OCT_FINISH_STOP : outcome == OCT_SEQ_LENGTH ? OCT_FINISH_LENGTH : OCT_RUNNING;
+    return outcome == OCT_SEQ_STOPPED      ? OCT_FINISH_STOP
+           : outcome == OCT_SEQ_LENGTH     ? OCT_FINISH_LENGTH
+           : outcome == OCT_SEQ_REPETITION ? OCT_FINISH_REPETITION
+                                           : OCT_RUNNING;
 }
 
 void oct_request_take(struct oct_request *request, const struct oct_sampled *sampled) {
     if (sampled->outcome == OCT_SEQ_FAILED) {
         oct_error error;
-        oct_fail(&error, OCT_INTERNAL, "the model gave logits that are NaN or infinite after %d tokens of prompt and %d of output",
-                 request->prompt_tokens, request->completion_tokens);
+        if (sampled->status == OCT_SAMPLED_NONE_LEFT)
+            oct_fail(&error, OCT_INVALID_ARGUMENT,
+                     "allowed_token_ids, bad_words and min_tokens: a token that may follow %d of output expected, none found",
+                     request->completion_tokens);
+        else
+            oct_fail(&error, OCT_INTERNAL, "the model gave logits that are NaN or infinite after %d tokens of prompt and %d of output",
+                     request->prompt_tokens, request->completion_tokens);
         oct_request_end(request, OCT_FINISH_ERROR, &error);
         return;
     }
     pthread_mutex_lock(&request->mutex);
-    if (request->first_token_at == 0) request->first_token_at = oct_seconds();
+    double now = oct_seconds();
+    if (request->first_token_at == 0) request->first_token_at = now;
+    if (sampled->prompt_logprobs) copy_prompt_logprobs(request, sampled->prompt_logprobs);
     request->completion_tokens++;
     oct_ids_append(&request->ready.tokens, sampled->token);
-    if (sampled->num_logprobs > 0) append_logprobs(&request->ready, sampled);
+    append_token_facts(&request->ready, sampled, now - request->submitted_at);
     request->stop_string = text_of(request, sampled, &request->ready.text);
     request->finish = request->stop_string ? OCT_FINISH_STOP : finish_of(sampled->outcome);
     if (sampled->outcome == OCT_SEQ_STOPPED && !request->stop_string) request->stop_token = sampled->token;
@@ -222,16 +211,21 @@ bool oct_request_next(oct_request *request, double timeout_seconds, oct_delta *d
             .num_tokens = taken->tokens.count,
             .logprobs = request->sampling.num_logprobs > 0 ? taken->logprobs : NULL,
             .num_logprobs = (size_t)request->sampling.num_logprobs,
+            .token_seconds = taken->seconds,
+            .prompt_logprobs = request->prompt_logprobs_taken ? NULL : request->prompt_logprobs,
+            .num_prompt_logprobs = (size_t)request->sampling.num_prompt_logprobs,
             .finish = request->finish,
             .stop_string = request->stop_string,
             .stop_token = request->stop_token,
             .prompt_tokens = request->prompt_tokens,
+            .cached_tokens = request->cached_tokens,
             .completion_tokens = request->completion_tokens,
             .queued_seconds = request->queued_seconds,
             .prefill_seconds = request->prefill_seconds,
             .decode_seconds = request->decode_seconds,
             .error = request->finish == OCT_FINISH_ERROR ? &request->error : NULL,
         };
+        request->prompt_logprobs_taken = request->prompt_logprobs != NULL;
     }
     pthread_mutex_unlock(&request->mutex);
     return news;
@@ -259,13 +253,16 @@ void oct_request_free(oct_request *request) {
 static void free_output(struct oct_request_output *output) {
     oct_buffer_free(&output->text);
     free(output->tokens.data);
+    free(output->seconds);
     free(output->logprobs);
 }
 
 void oct_request_release(struct oct_request *request) {
     if (atomic_fetch_sub(&request->references, 1) > 1) return;
     free(request->prompt);
-    free((void *)request->sampling.stop_token_ids);
+    free(request->prompt_logprobs);
+    free(request->cache_salt);
+    oct_request_sampling_close(&request->sampling);
     oct_decode_stream_free(&request->decode);
     oct_stop_strings_close(&request->stops);
     free_output(&request->ready);

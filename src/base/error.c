@@ -17,6 +17,7 @@ const char *oct_status_name(oct_status status) {
         [OCT_OUT_OF_MEMORY] = "out of memory",
         [OCT_CANCELLED] = "cancelled",
         [OCT_INTERNAL] = "internal error",
+        [OCT_UNAVAILABLE] = "unavailable",
     };
     return (size_t)status < sizeof names / sizeof *names ? names[status] : "unknown status";
 }

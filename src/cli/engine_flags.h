@@ -10,6 +10,11 @@ struct oct_engine_flags {
     const char *dtype, *quantization, *kv_cache_dtype, *quant_config, *chat_template; // as in oct_engine_options
     int max_model_len, max_num_seqs, max_num_batched_tokens, block_size, threads, tensor_parallel_size;
     size_t kv_cache_bytes;
+    double gpu_memory_utilization;
+    bool enable_prefix_caching;
+    bool warm_up; // set by the command, not by a flag
+    const char *scheduling_policy;
+    int num_gpu_blocks_override, long_prefill_token_threshold, max_num_queued_reqs, max_num_queued_tokens;
 };
 
 extern const struct oct_flag oct_model_flag_table[];  // how a model is loaded: for every subcommand that loads one

@@ -130,7 +130,9 @@ static oct_status run(const void *given, oct_error *err) {
     oct_log_set_level(OCT_LOG_INFO);
     oct_interrupt_catch(); // until the server takes the signals over
     oct_engine *engine;
-    OCT_TRY(oct_engine_flags_open(&options->engine, options->model, &engine, err));
+    struct oct_engine_flags engine_flags = options->engine;
+    engine_flags.warm_up = true;
+    OCT_TRY(oct_engine_flags_open(&engine_flags, options->model, &engine, err));
     print_engine(engine);
     oct_status status = oct_interrupted() ? oct_fail(err, OCT_CANCELLED, "interrupted") : serve(options, engine, err);
     return oct_engine_flags_close(&options->engine, engine, status, err);

@@ -89,4 +89,5 @@ struct oct_scheduler_stats {
     uint64_t prompt_tokens, generation_tokens, steps, preemptions;
     uint64_t prefix_queries, prefix_hits; // prompt tokens that were looked for in the prefix cache, and that were found
 };
+void oct_scheduler_reset_stats(struct oct_scheduler *scheduler); // counts begin at zero again
 void oct_scheduler_get_stats(const struct oct_scheduler *scheduler, struct oct_scheduler_stats *stats);

@@ -70,7 +70,7 @@ static oct_status check_bad_words(const struct oct_sampling *sampling, int vocab
 
 static oct_status check_logit_bias(const struct oct_sampling *sampling, int vocab_size, oct_error *err) {
     for (int i = 0; i < sampling->num_logit_bias; i++) {
-        const struct oct_logit_bias *bias = &sampling->logit_bias[i];
+        const struct oct_biased_token *bias = &sampling->logit_bias[i];
         OCT_TRY(check_id("logit_bias", bias->id, vocab_size, err));
         if (!(fabsf(bias->bias) <= 100))
             return oct_fail(err, OCT_INVALID_ARGUMENT, "logit_bias: a number from -100 to 100 expected, %g found", (double)bias->bias);
@@ -78,7 +78,7 @@ static oct_status check_logit_bias(const struct oct_sampling *sampling, int voca
     return OCT_OK;
 }
 
-static oct_status check_repetition_detection(const struct oct_repetition_detection *detection, oct_error *err) {
+static oct_status check_repetition_detection(const struct oct_repetition *detection, oct_error *err) {
     int least = detection->min_pattern_size, most = detection->max_pattern_size;
     if (least < 0 || most < 0 || least > most)
         return oct_fail(err, OCT_INVALID_ARGUMENT,
@@ -113,7 +113,7 @@ static bool repeats(const int32_t *end, int size, int count) {
     return true;
 }
 
-bool oct_ends_in_repetition(const struct oct_repetition_detection *detection, const int32_t *tokens, int count) {
+bool oct_ends_in_repetition(const struct oct_repetition *detection, const int32_t *tokens, int count) {
     int size = detection->min_pattern_size > 0 ? detection->min_pattern_size : 1;
     for (; size <= detection->max_pattern_size && (int64_t)size * detection->min_count <= count; size++)
         if (repeats(tokens + count, size, detection->min_count)) return true;

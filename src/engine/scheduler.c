@@ -198,6 +198,10 @@ bool oct_scheduler_has_work(const struct oct_scheduler *scheduler) {
     return scheduler->num_running > 0 || scheduler->num_waiting > 0;
 }
 
+void oct_scheduler_reset_stats(struct oct_scheduler *scheduler) {
+    scheduler->stats = (struct oct_scheduler_stats){0};
+}
+
 void oct_scheduler_get_stats(const struct oct_scheduler *scheduler, struct oct_scheduler_stats *stats) {
     *stats = scheduler->stats;
     stats->running = scheduler->num_running;

@@ -85,3 +85,20 @@ void oct_kv_cache_close(struct oct_kv_cache *cache) {
     free(cache->layers);
     free(cache);
 }
+
+enum { PAGE = 4096 };
+
+static void touch_layers(void *context, int worker, int begin, int end) {
+    (void)worker;
+    const struct oct_kv_cache *cache = context;
+    for (int i = begin; i < end; i++) {
+        const struct oct_kv_layer *layer = &cache->layers[i];
+        volatile char *k = layer->k, *v = layer->v;
+        for (size_t at = 0; at < oct_kv_bytes(&cache->shape, layer->dtype_k); at += PAGE) k[at] = 0;
+        for (size_t at = 0; at < oct_kv_bytes(&cache->shape, layer->dtype_v); at += PAGE) v[at] = 0;
+    }
+}
+
+void oct_kv_cache_touch(struct oct_kv_cache *cache) {
+    oct_parallel_for(cache->device, cache->num_layers, 1, touch_layers, cache);
+}

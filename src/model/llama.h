@@ -68,6 +68,8 @@ struct oct_kv_cache {
 size_t oct_kv_cache_block_bytes(const struct oct_llama *llama, int block_size);
 oct_status oct_kv_cache_open(const struct oct_llama *llama, int block_size, int num_blocks, struct oct_kv_cache **out, oct_error *err);
 void oct_kv_cache_close(struct oct_kv_cache *cache);
+// Makes the system give all of its memory now, not in the middle of an answer. The blocks must not be in use.
+void oct_kv_cache_touch(struct oct_kv_cache *cache);
 
 // One step: writes K and V of every row, and logits (num_logit_rows, vocab_size), float32. Positions, tokens and blocks must be in range
 // (the caller is the scheduler; checked by assertion). observer may be NULL.

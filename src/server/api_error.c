@@ -58,7 +58,7 @@ bool oct_api_fail_engine(struct oct_api_error *error, const oct_error *cause) {
     int status = 500;
     if (cause->code == OCT_INVALID_ARGUMENT || cause->code == OCT_UNSUPPORTED || cause->code == OCT_CORRUPT || cause->code == OCT_NOT_FOUND)
         status = 400;
-    else if (cause->code == OCT_OUT_OF_MEMORY || cause->code == OCT_CANCELLED)
+    else if (cause->code == OCT_OUT_OF_MEMORY || cause->code == OCT_CANCELLED || cause->code == OCT_UNAVAILABLE)
         status = 503;
     return oct_api_fail_status(error, status, NULL, "%s", cause->message);
 }

@@ -5,6 +5,7 @@
 #include "server/chat_messages.h"
 #include "server/generation.h"
 #include "server/openai_response.h"
+#include "server/prompt_logprobs.h"
 #include "server/sse.h"
 
 #include <stdlib.h>
@@ -225,7 +226,7 @@ static void write_choices(struct oct_generation *generation, struct oct_json_wri
 
 static void write_tail(struct oct_generation *generation, struct oct_json_writer *writer) {
     oct_json_key(writer, "prompt_logprobs");
-    oct_json_null(writer);
+    oct_write_prompt_logprobs(&generation->choices[0], writer);
     write_prompt_ids(generation, writer);
     oct_write_absent_tail(writer);
 }

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "server/generation.h"
 #include "server/openai_response.h"
+#include "server/prompt_logprobs.h"
 #include "server/sse.h"
 
 #include <stdio.h>
@@ -119,6 +120,19 @@ static void add_logprob(struct oct_choice *choice, const oct_token_logprob *row,
     oct_buffer_free(&other);
 }
 
+static void add_echoed_token(struct oct_choice *choice, int32_t id) {
+    struct oct_buffer text = {0};
+    struct oct_json_writer *lists = choice->logprobs;
+    if (choice->generation->request.logprobs == OCT_ABSENT) return;
+    oct_token_name(choice, id, true, &text);
+    oct_json_integer(&lists[TEXT_OFFSET], 0);
+    oct_json_null(&lists[TOKEN_LOGPROBS]);
+    oct_json_string(&lists[TOKENS], text.data, text.length);
+    oct_json_null(&lists[TOP_LOGPROBS]);
+    for (size_t i = 0; i < text.length; i++) choice->printed_characters += ((unsigned char)text.data[i] & 0xc0) != 0x80;
+    oct_buffer_free(&text);
+}
+
 static void write_logprobs(const struct oct_choice *choice, struct oct_json_writer *writer) {
     static const char *const names[] = {"text_offset", "token_logprobs", "tokens", "top_logprobs"};
     oct_json_key(writer, "logprobs");
@@ -185,7 +199,7 @@ static void write_choices(struct oct_generation *generation, struct oct_json_wri
         oct_json_key(writer, "token_ids");
         oct_write_token_ids(choice, writer);
         oct_json_key(writer, "prompt_logprobs");
-        oct_json_null(writer);
+        oct_write_prompt_logprobs(choice, writer);
         write_prompt_ids(choice, generation->request.return_token_ids, writer);
         oct_json_key(writer, "routed_experts");
         oct_json_null(writer);
@@ -206,6 +220,7 @@ const struct oct_endpoint oct_completions_endpoint = {
     .check = check,
     .tokenize = tokenize,
     .add_logprob = add_logprob,
+    .add_echoed_token = add_echoed_token,
     .send_chunk = send_chunk,
     .write_choices = write_choices,
     .write_tail = write_tail,

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "server/models.h"
 #include "server/openai_response.h"
+#include "server/prompt_logprobs.h"
 #include "server/sse.h"
 
 #include <inttypes.h>
@@ -159,6 +160,7 @@ static void generation_free(struct oct_generation *generation) {
         free(choice->stop_string);
         oct_buffer_free(&choice->text);
         oct_buffer_free(&choice->ids);
+        oct_buffer_free(&choice->prompt_logprobs.out);
         for (size_t k = 0; k < sizeof choice->logprobs / sizeof *choice->logprobs; k++) oct_buffer_free(&choice->logprobs[k].out);
     }
     for (size_t i = 0; i < generation->num_prompts; i++) {
@@ -287,10 +289,11 @@ static void take_delta(struct oct_choice *choice, const oct_delta *delta) {
         oct_buffer_append(&choice->text, delta->text, delta->text_length);
         oct_buffer_append(&choice->ids, delta->token_ids, delta->num_tokens * sizeof(int32_t));
     }
+    oct_take_prompt_logprobs(choice, delta);
     choice->num_tokens += delta->num_tokens;
     choice->completion_tokens = delta->completion_tokens;
     choice->cached_tokens = delta->cached_tokens;
-    for (size_t i = 0; delta->logprobs && i < delta->num_tokens; i++)
+    for (size_t i = 0; delta->logprobs && !generation->score_only && i < delta->num_tokens; i++)
         generation->endpoint->add_logprob(choice, delta->logprobs + i * delta->num_logprobs, delta->num_logprobs);
     if (delta->finish != OCT_RUNNING) note_finish(choice, delta);
 }

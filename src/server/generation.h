@@ -33,7 +33,8 @@ struct oct_choice {
     // Since the last chunk; in a whole answer, everything.
     struct oct_buffer text, ids; // ids: int32_t each
     size_t num_tokens;
-    struct oct_json_writer logprobs[4]; // lists of JSON values, without brackets: what they hold is the endpoint's business
+    struct oct_json_writer prompt_logprobs; // a list of JSON values, without brackets
+    struct oct_json_writer logprobs[4];     // lists of JSON values, without brackets: what they hold is the endpoint's business
     // For the texts of single tokens.
     size_t printed_characters;      // of all tokens so far: text_offset
     int32_t pieces[OCT_MAX_PIECES]; // (num_pieces) last tokens that are the start of a UTF-8 character
@@ -50,6 +51,8 @@ struct oct_endpoint {
     bool (*tokenize)(struct oct_generation *generation);
     // Adds one token to choice->logprobs. row: (count) the sampled token, then the best.
     void (*add_logprob)(struct oct_choice *choice, const oct_token_logprob *row, size_t count);
+    // The same for the prompt's first token, which has no log-probability. NULL: the endpoint echoes no tokens.
+    void (*add_echoed_token)(struct oct_choice *choice, int32_t id);
     void (*send_chunk)(struct oct_choice *choice);
     void (*write_choices)(struct oct_generation *generation, struct oct_json_writer *writer); // of a whole answer: the array's members
     void (*write_tail)(struct oct_generation *generation, struct oct_json_writer *writer);    // its keys after "usage"

@@ -12,8 +12,7 @@ static void reply_json(struct oct_connection *connection, struct oct_json_writer
 }
 
 void oct_serve_health(struct oct_serving *serving, struct oct_connection *connection) {
-    (void)serving;
-    oct_reply(connection, 200, NULL, NULL, 0);
+    oct_reply(connection, oct_engine_is_healthy(serving->engine) ? 200 : 503, NULL, NULL, 0);
 }
 
 void oct_serve_version(struct oct_serving *serving, struct oct_connection *connection) {

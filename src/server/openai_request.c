@@ -140,7 +140,7 @@ static const struct parameter parameters[] = {
     {"add_generation_prompt", MESSAGES, BOOLEAN, false, FIELD(add_generation_prompt), INT64_MIN},
     {"continue_final_message", MESSAGES, BOOLEAN, false, FIELD(continue_final_message), INT64_MIN},
     {"add_special_tokens", ALL, BOOLEAN, false, FIELD(add_special_tokens), INT64_MIN},
-    {"priority", BOTH, INTEGER, false, IGNORED, INT64_MIN},
+    {"priority", BOTH, INTEGER, false, FIELD(priority), INT64_MIN},
     {"request_id", BOTH, STRING, false, FIELD(request_id), INT64_MIN},
     {"session_id", BOTH, STRING, true, IGNORED, INT64_MIN},
     {"return_tokens_as_token_ids", BOTH, BOOLEAN, true, FIELD(return_tokens_as_token_ids), INT64_MIN},
@@ -148,10 +148,12 @@ static const struct parameter parameters[] = {
     {"cache_salt", BOTH, STRING, true, FIELD(cache_salt), INT64_MIN},
     {"return_token_strs", OCT_TOKENIZE, BOOLEAN, true, FIELD(return_token_strs), INT64_MIN},
     {"stream_interval", BOTH, INTEGER, true, FIELD(stream_interval), 1},
-    // Types only: what they would do is refused below, unless the value does nothing.
+    {"prompt_logprobs", BOTH, INTEGER, true, FIELD(prompt_logprobs), INT64_MIN},
+    // Types only: the values are read by oct_openai_read_token_parameters, or refused below, unless they do nothing.
     {"logit_bias", BOTH, OBJECT, true, IGNORED, INT64_MIN},
     {"allowed_token_ids", BOTH, LIST, true, IGNORED, INT64_MIN},
     {"bad_words", BOTH, LIST, false, IGNORED, INT64_MIN},
+    {"logprob_token_ids", BOTH, LIST, true, IGNORED, INT64_MIN},
     {"documents", MESSAGES, LIST, true, IGNORED, INT64_MIN},
     {"chat_template", MESSAGES, STRING, true, IGNORED, INT64_MIN},
     {"chat_template_kwargs", MESSAGES, OBJECT, true, IGNORED, INT64_MIN},
@@ -164,6 +166,7 @@ static void set_defaults(struct oct_openai_request *request, enum oct_endpoint_s
     request->n = 1;
     request->max_tokens = endpoint == OCT_COMPLETIONS ? 16 : OCT_ABSENT;
     request->max_completion_tokens = request->seed = request->logprobs = request->truncate_prompt_tokens = OCT_ABSENT;
+    request->prompt_logprobs = OCT_ABSENT;
     request->stream_interval = 1;
     request->temperature = request->top_p = request->repetition_penalty = 1;
     request->skip_special_tokens = request->add_generation_prompt = true;
@@ -411,16 +414,10 @@ static const struct {
      "Per-request media_io_kwargs are disabled by default because they can change multimodal media loading resource usage. "
      "(parameter=media_io_kwargs)",
      false},
-    {"logit_bias", BOTH, NULL, false},
-    {"allowed_token_ids", BOTH, NULL, false},
-    {"bad_words", BOTH, NULL, true},
-    {"prompt_logprobs", BOTH, NULL, false},
-    {"logprob_token_ids", BOTH, NULL, false},
     {"use_beam_search", BOTH, NULL, true},
     {"structured_outputs", BOTH, NULL, true},
     {"watermarking", BOTH, NULL, false},
     {"thinking_token_budget", BOTH, NULL, false},
-    {"repetition_detection", BOTH, NULL, true},
     {"kv_transfer_params", BOTH, NULL, false},
     {"ec_transfer_params", BOTH, NULL, false},
     {"vllm_xargs", BOTH, NULL, false},
@@ -494,8 +491,7 @@ static bool check_refused(const struct oct_openai_request *request, enum oct_end
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const json_t *value = json_object_get(body, refused[i].name);
         if (!(refused[i].endpoints & endpoint) || !value || json_is_null(value)) continue;
-        if (request->stream && !strcmp(refused[i].name, "prompt_logprobs")) continue; // 0 by now, and streams never show them
-        // A number asks for something even when it is 0: prompt_logprobs 0 are the log-probabilities of the prompt's tokens alone.
+        // A number asks for something even when it is 0.
         bool asks = json_is_string(value) || json_is_number(value) || is_true(value) || !strcmp(refused[i].name, "structured_outputs");
         if (asks) {
             if (refused[i].why) return oct_api_fail(error, refused[i].name, "%s", refused[i].why);
@@ -521,7 +517,7 @@ bool oct_openai_read(struct oct_openai_request *request, enum oct_endpoint_set e
     read_stream_options(request, request->body, &problems);
     read_stops(request, request->body, &problems);
     request->has_return_tokens_as_token_ids = json_is_boolean(json_object_get(request->body, "return_tokens_as_token_ids"));
-    return settle(&problems, error) && check_refused(request, endpoint, error);
+    return settle(&problems, error) && check_refused(request, endpoint, error) && oct_openai_read_token_parameters(request, error);
 }
 
 void oct_openai_drop_body(struct oct_openai_request *request) {
@@ -535,5 +531,6 @@ void oct_openai_request_free(struct oct_openai_request *request) {
     for (size_t i = 0; i < request->num_stop; i++) free(request->stop[i]);
     free(request->stop);
     free(request->stop_token_ids);
+    oct_openai_free_token_parameters(request);
     *request = (struct oct_openai_request){0};
 }

@@ -28,6 +28,17 @@ struct oct_openai_request {
     size_t num_stop;
     int32_t *stop_token_ids; // (num_stop_token_ids) owned
     size_t num_stop_token_ids;
+    int64_t prompt_logprobs, priority;
+    char *salt;                 // cache_salt, which outlives the body. Owned
+    oct_logit_bias *logit_bias; // (num_logit_bias) owned
+    size_t num_logit_bias;
+    int32_t *allowed_token_ids; // (num_allowed_token_ids) owned; NULL when absent
+    size_t num_allowed_token_ids;
+    int32_t *logprob_token_ids; // (num_logprob_token_ids) owned; NULL when absent
+    size_t num_logprob_token_ids;
+    char **bad_words; // (num_bad_words) owned
+    size_t num_bad_words;
+    oct_repetition_detection repetition_detection;
 };
 
 struct oct_openai_limits {
@@ -39,6 +50,11 @@ struct oct_openai_limits {
 bool oct_openai_parse(struct oct_openai_request *request, const char *text, size_t length, struct oct_api_error *error);
 // Reads the parameters of one endpoint. The prompt and the messages are the endpoint's own business.
 bool oct_openai_read(struct oct_openai_request *request, enum oct_endpoint_set endpoint, struct oct_api_error *error);
+// The parameters that are lists or objects about tokens: logit_bias, allowed_token_ids, bad_words, logprob_token_ids, repetition_detection.
+// Part of oct_openai_read.
+bool oct_openai_read_token_parameters(struct oct_openai_request *request, struct oct_api_error *error);
+// Frees what the former has made.
+void oct_openai_free_token_parameters(struct oct_openai_request *request);
 // The sampling parameters for a prompt of `prompt_tokens` tokens; ranges are checked here, after the prompt, as in vLLM. *params points
 // into the request. max_tokens is clipped to what the context leaves.
 bool oct_openai_sampling(const struct oct_openai_request *request, enum oct_endpoint_set endpoint, const struct oct_openai_limits *limits,

@@ -65,7 +65,7 @@ void oct_write_continuous_usage(const struct oct_choice *choice, struct oct_json
 }
 
 const char *oct_finish_reason(enum oct_finish finish) {
-    static const char *const names[] = {NULL, "stop", "length", "abort", "error"};
+    static const char *const names[] = {NULL, "stop", "length", "abort", "error", "repetition"};
     return names[finish];
 }
 
@@ -75,7 +75,7 @@ void oct_write_stop_reason(const struct oct_choice *choice, struct oct_json_writ
     else if (choice->stop_token >= 0)
         oct_json_integer(writer, choice->stop_token);
     else
-        oct_json_null(writer);
+        oct_json_text(writer, choice->finish == OCT_FINISH_REPETITION ? "repetition_detected" : NULL);
 }
 
 void oct_write_ids(struct oct_json_writer *writer, const int32_t *ids, size_t count) {

@@ -32,17 +32,64 @@ static bool check_ranges(const struct oct_openai_request *r, struct oct_api_erro
            check_range(r->min_p, r->min_p >= 0 && r->min_p <= 1, "min_p", "in [0, 1]", false, error);
 }
 
-static bool check_stop_token_ids(const struct oct_openai_request *r, int vocab_size, struct oct_api_error *error) {
-    for (size_t i = 0; i < r->num_stop_token_ids; i++) {
-        int32_t id = r->stop_token_ids[i];
-        if (id < 0 || id >= vocab_size)
-            return oct_api_fail(
-                error, "stop_token_ids",
-                "token_id(s) [%d] in stop_token_ids contain out-of-vocab token ids. Vocabulary size: %d (parameter=stop_token_ids, "
-                "value=[%d])",
-                id, vocab_size, id);
-    }
+static bool is_token(int32_t id, int vocab_size) {
+    return id >= 0 && id < vocab_size;
+}
+
+static bool check_listed_ids(const char *name, const int32_t *ids, size_t count, int vocab_size, struct oct_api_error *error) {
+    for (size_t i = 0; i < count; i++)
+        if (!is_token(ids[i], vocab_size))
+            return oct_api_fail(error, name,
+                                "token_id(s) [%d] in %s contain out-of-vocab token ids. Vocabulary size: %d (parameter=%s, value=[%d])",
+                                ids[i], name, vocab_size, name, ids[i]);
     return true;
+}
+
+static bool check_tokens(const struct oct_openai_request *r, int vocab_size, struct oct_api_error *error) {
+    if (!check_listed_ids("stop_token_ids", r->stop_token_ids, r->num_stop_token_ids, vocab_size, error)) return false;
+    for (size_t i = 0; i < r->num_logit_bias; i++)
+        if (!check_listed_ids("logit_bias", &r->logit_bias[i].id, 1, vocab_size, error)) return false;
+    if (r->allowed_token_ids && r->num_allowed_token_ids == 0)
+        return oct_api_fail(error, "allowed_token_ids", "allowed_token_ids is not None and empty! (parameter=allowed_token_ids, value=[])");
+    for (size_t i = 0; i < r->num_allowed_token_ids; i++)
+        if (!is_token(r->allowed_token_ids[i], vocab_size))
+            return oct_api_fail(error, "allowed_token_ids",
+                                "allowed_token_ids contains out-of-vocab token id! (parameter=allowed_token_ids, value=[%d])",
+                                r->allowed_token_ids[i]);
+    return true;
+}
+
+// vLLM's bound of logprob_token_ids.
+enum { MAX_LOGPROB_TOKEN_IDS = 128 };
+
+static bool check_logprob_token_ids(const struct oct_openai_request *r, int64_t best, int vocab_size, struct oct_api_error *error) {
+    static const char name[] = "logprob_token_ids";
+    size_t count = r->num_logprob_token_ids;
+    if (!r->logprob_token_ids) return true;
+    if (best == OCT_ABSENT)
+        return oct_api_fail(error, name, "`logprob_token_ids` requires `logprobs` to be set. (parameter=logprob_token_ids)");
+    if (count > MAX_LOGPROB_TOKEN_IDS)
+        return oct_api_fail(error, name,
+                            "Requested logprob_token_ids of length %zu, which is greater than max allowed: %d (parameter=%s, value=%zu)",
+                            count, MAX_LOGPROB_TOKEN_IDS, name, count);
+    return check_listed_ids(name, r->logprob_token_ids, count, vocab_size, error);
+}
+
+// How many of the best are asked for, against the server's limit. -1 is the whole vocabulary.
+static bool check_best(int64_t *best, const char *what, const char *name, const struct oct_openai_limits *limits,
+                       struct oct_api_error *error) {
+    if (*best == OCT_ABSENT) return true;
+    if (*best == -1) *best = limits->vocab_size;
+    if (limits->max_logprobs >= 0 && *best > limits->max_logprobs)
+        return oct_api_fail(error, name,
+                            "Requested %s logprobs of %" PRId64 ", which is greater than max allowed: %d (parameter=%s, value=%" PRId64 ")",
+                            what, *best, limits->max_logprobs, name, *best);
+    if (*best > limits->vocab_size) *best = limits->vocab_size;
+    return true;
+}
+
+static int32_t clamp_priority(int64_t priority) {
+    return priority > INT32_MAX ? INT32_MAX : priority < INT32_MIN ? INT32_MIN : (int32_t)priority;
 }
 
 bool oct_openai_sampling(const struct oct_openai_request *r, enum oct_endpoint_set endpoint, const struct oct_openai_limits *limits,
@@ -68,18 +115,14 @@ bool oct_openai_sampling(const struct oct_openai_request *r, enum oct_endpoint_s
     for (size_t i = 0; i < r->num_stop; i++)
         if (!*r->stop[i]) return oct_api_fail(error, NULL, "stop cannot contain an empty string.");
     if (r->temperature == 0 && r->n > 1) return oct_api_fail(error, NULL, "n must be 1 when using greedy sampling, got %" PRId64 ".", r->n);
-    if (!check_stop_token_ids(r, limits->vocab_size, error)) return false;
+    if (!check_tokens(r, limits->vocab_size, error)) return false;
 
     int64_t best = endpoint == OCT_COMPLETIONS ? r->logprobs : r->wants_logprobs ? r->top_logprobs : OCT_ABSENT;
-    if (best == -1) best = limits->vocab_size;
-    if (best != OCT_ABSENT && limits->max_logprobs >= 0 && best > limits->max_logprobs)
-        return oct_api_fail(error, "logprobs",
-                            "Requested sample logprobs of %" PRId64
-                            ", which is greater than max allowed: %d (parameter=logprobs, value=%" PRId64 ")",
-                            best, limits->max_logprobs, best);
-    if (best != OCT_ABSENT && r->echo)
-        return oct_api_fail(error, "echo", "`echo` together with `logprobs` is not supported. (parameter=echo)");
-    if (best > limits->vocab_size) best = limits->vocab_size;
+    // Echo shows the prompt's tokens beside those of the answer.
+    int64_t best_of_prompt = r->prompt_logprobs == OCT_ABSENT && r->echo ? best : r->prompt_logprobs;
+    if (!check_logprob_token_ids(r, best, limits->vocab_size, error) || !check_best(&best, "sample", "logprobs", limits, error) ||
+        !check_best(&best_of_prompt, "prompt", "prompt_logprobs", limits, error))
+        return false;
 
     const double smallest_temperature = 0.01; // vLLM's: below it the quotient logits / temperature overflows
     *params = (oct_sampling_params){
@@ -101,6 +144,18 @@ bool oct_openai_sampling(const struct oct_openai_request *r, enum oct_endpoint_s
         .ignore_eos = r->ignore_eos,
         .skip_special_tokens_off = !r->skip_special_tokens,
         .logprobs = best == OCT_ABSENT ? 0 : (int)best + 1,
+        .logprob_token_ids = r->logprob_token_ids,
+        .num_logprob_token_ids = r->num_logprob_token_ids,
+        .prompt_logprobs = best_of_prompt == OCT_ABSENT ? 0 : (int)best_of_prompt + 1,
+        .logit_bias = r->logit_bias,
+        .num_logit_bias = r->num_logit_bias,
+        .allowed_token_ids = r->allowed_token_ids,
+        .num_allowed_token_ids = r->num_allowed_token_ids,
+        .bad_words = (const char *const *)r->bad_words,
+        .num_bad_words = r->num_bad_words,
+        .repetition_detection = r->repetition_detection,
+        .priority = clamp_priority(r->priority),
+        .cache_salt = r->salt,
     };
     return true;
 }

@@ -30,5 +30,5 @@ struct oct_serving {
     TAILQ_HEAD(, oct_generation) generations;              // being prepared, running, or waiting for the engine to let go
     bool stopping;                                         // a signal has come
     void (*generation_ended)(struct oct_serving *serving); // one has left the list
-    uint64_t finished[OCT_FINISH_ERROR + 1];               // sequences by oct_finish
+    uint64_t finished[OCT_FINISH_REPETITION + 1];          // sequences by oct_finish
 };

@@ -39,7 +39,8 @@ struct oct_request {
     char *text, *out_text;
     size_t text_length, shown; // text made; how much of it has been handed out
     int32_t *ids, *out_ids;
-    oct_token_logprob *out_logprobs;
+    oct_token_logprob *out_logprobs, *prompt_logprobs; // the latter NULL unless asked for, and once delivered
+    bool prompt_shown;
 };
 
 struct oct_engine {
@@ -283,6 +284,12 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     r->ids = calloc(MAX_MODEL_LEN + 1, sizeof *r->ids);
     r->out_ids = calloc(MAX_MODEL_LEN + 1, sizeof *r->out_ids);
     r->out_logprobs = calloc((size_t)(MAX_MODEL_LEN + 1) * (size_t)(params->logprobs + 1), sizeof *r->out_logprobs);
+    size_t width = (size_t)params->prompt_logprobs;
+    if (width > 0) r->prompt_logprobs = calloc(prompt_length * width, sizeof *r->prompt_logprobs);
+    for (size_t i = 1; width > 0 && i < prompt_length; i++)
+        for (size_t j = 0; j < width; j++)
+            r->prompt_logprobs[(i - 1) * width + j] = (oct_token_logprob){
+                .id = prompt[i] + (int32_t)(j > 1 ? j - 1 : 0), .logprob = -0.25F * (float)(j > 1 ? j : 1), .rank = j > 1 ? (int32_t)j : 1};
     r->stops = calloc(params->num_stop + 1, sizeof *r->stops);
     for (size_t i = 0; i < params->num_stop; i++) r->stops[i] = strdup(params->stop[i]);
     pthread_mutex_lock(&engine->lock);
@@ -334,12 +341,15 @@ bool oct_request_next(oct_request *r, double timeout_seconds, oct_delta *delta) 
                              .num_tokens = (size_t)count,
                              .logprobs = k > 0 ? r->out_logprobs : NULL,
                              .num_logprobs = (size_t)k,
+                             .prompt_logprobs = r->prompt_shown ? NULL : r->prompt_logprobs,
+                             .num_prompt_logprobs = (size_t)r->params.prompt_logprobs,
                              .finish = r->finished ? r->finish : OCT_RUNNING,
                              .stop_string = r->stop_string,
                              .stop_token = r->stop_token,
                              .prompt_tokens = r->prompt_tokens,
                              .completion_tokens = r->made,
                              .error = r->finish == OCT_FINISH_ERROR ? &r->error : NULL};
+        r->prompt_shown = true;
         r->shown = upto;
         r->taken = r->made;
         r->delivered = r->finished;
@@ -370,6 +380,7 @@ void oct_request_free(oct_request *r) {
     free(r->ids);
     free(r->out_ids);
     free(r->out_logprobs);
+    free(r->prompt_logprobs);
     free(r);
 }
 
@@ -381,6 +392,11 @@ void oct_engine_get_stats(oct_engine *engine, oct_engine_stats *stats) {
                                 .steps = engine->steps};
     for (oct_request *r = engine->requests; r; r = r->next) stats->running += !r->finished;
     pthread_mutex_unlock(&engine->lock);
+}
+
+bool oct_engine_is_healthy(oct_engine *engine) {
+    (void)engine;
+    return true;
 }
 
 void oct_free(void *pointer) {

@@ -188,7 +188,31 @@ def test_echo(server):
     events = server.stream("/v1/completions", {"prompt": "abc", "max_tokens": 2, "echo": True})
     assert events[0]["choices"][0]["prompt_token_ids"] == [100, 101, 102]
     assert "".join(event["choices"][0]["text"] for event in events[:-1]) == "abcab"
-    assert server.complete("abc", echo=True, logprobs=1)[0] == 400
+
+
+def test_echo_with_logprobs_scores_the_prompt(server):
+    for max_tokens in (0, 1):
+        _, answer = server.complete("abc", max_tokens=max_tokens, echo=True, logprobs=2)
+        choice = answer["choices"][0]
+        logprobs, shown = choice["logprobs"], "abc" + "a" * max_tokens
+        assert choice["text"] == shown and "".join(logprobs["tokens"]) == shown
+        assert logprobs["text_offset"] == list(range(len(shown)))
+        assert logprobs["token_logprobs"] == [None, -0.25, -0.25] + [-0.5] * max_tokens
+        assert logprobs["top_logprobs"][:3] == [None, {"b": -0.25, "c": -0.5}, {"c": -0.25, "d": -0.5}]
+        assert choice["prompt_logprobs"] == [None] + [
+            {str(token): {"logprob": -0.25, "rank": 1, "decoded_token": chr(token - 3)},
+             str(token + 1): {"logprob": -0.5, "rank": 2, "decoded_token": chr(token - 2)}} for token in (101, 102)]
+    events = server.stream("/v1/completions", {"prompt": "abc", "max_tokens": 2, "echo": True, "logprobs": 0})
+    assert [token for event in events[:-1] for token in event["choices"][0]["logprobs"]["tokens"]] == list("abcab")
+
+
+def test_prompt_logprobs(server):
+    _, answer = server.complete("abc", max_tokens=1, prompt_logprobs=0)
+    assert answer["choices"][0]["prompt_logprobs"] == [None] + [
+        {str(token): {"logprob": -0.25, "rank": 1, "decoded_token": chr(token - 3)}} for token in (101, 102)]
+    assert answer["choices"][0]["logprobs"] is None and answer["choices"][0]["text"] == "a"
+    _, answer = server.chat("hi", max_tokens=1, prompt_logprobs=1)
+    assert answer["prompt_logprobs"][0] is None and len(answer["prompt_logprobs"]) == answer["usage"]["prompt_tokens"]
 
 
 def test_token_ids_are_returned_when_asked_for(server):

@@ -39,12 +39,39 @@ def refusal(server, path, **body):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("logit_bias", {"5": 1}), ("allowed_token_ids", [5]), ("bad_words", ["x"]), ("prompt_logprobs", 1), ("prompt_logprobs", 0), ("structured_outputs", {}), ("use_beam_search", True),
+    ("structured_outputs", {}), ("use_beam_search", True),
     ("structured_outputs", {"choice": ["a"]}), ("response_format", {"type": "json_object"}), ("suffix", "x"), ("vllm_xargs", {"a": 1}),
-    ("thinking_token_budget", 5), ("repetition_detection", {"max_pattern_size": 3}), ("logprob_token_ids", [1])])
+    ("thinking_token_budget", 5)])
 def test_what_would_change_the_answer_and_is_not_supported_is_refused(server, name, value):
     status, error = refusal(server, "/v1/completions", **{name: value})
     assert status == 400 and name in error["message"] and error["type"] == "BadRequestError"
+
+
+@pytest.mark.parametrize("param, text, body", [
+    ("logit_bias", "token_id(s) [259] in logit_bias contain out-of-vocab token ids. Vocabulary size: 259", {"logit_bias": {"259": 1}}),
+    ("logit_bias", "that cannot be converted to integer token IDs: ['x']", {"logit_bias": {"x": 1}}),
+    ("body.logit_bias.5", "valid number", {"logit_bias": {"5": "a"}}),
+    ("allowed_token_ids", "allowed_token_ids is not None and empty!", {"allowed_token_ids": []}),
+    ("allowed_token_ids", "contains out-of-vocab token id!", {"allowed_token_ids": [5, 259]}),
+    ("body.allowed_token_ids.1", "valid integer", {"allowed_token_ids": [5, 1.5]}),
+    (None, "bad_words cannot contain an empty string", {"bad_words": ["a", ""]}),
+    ("body.bad_words.0", "valid string", {"bad_words": [1]}),
+    ("prompt_logprobs", "Requested prompt logprobs of 21, which is greater than max allowed: 20", {"prompt_logprobs": 21}),
+    ("logprob_token_ids", "requires `logprobs`", {"logprob_token_ids": [1]}),
+    ("logprob_token_ids", "out-of-vocab", {"logprob_token_ids": [259], "logprobs": 1}),
+    ("logprob_token_ids", "length 129", {"logprob_token_ids": [1] * 129, "logprobs": 1}),
+    (None, "min_count must be >= 2", {"repetition_detection": {"max_pattern_size": 3}}),
+    (None, "min_pattern_size <= max_pattern_size", {"repetition_detection": {"max_pattern_size": 3, "min_pattern_size": 4}})])
+def test_parameters_about_tokens_are_checked_as_vllm_checks_them(server, param, text, body):
+    status, error = refusal(server, "/v1/completions", **body)
+    assert (status, error["param"]) == (400, param) and text in error["message"]
+
+
+def test_parameters_about_tokens_are_taken(server):
+    for body in ({"logit_bias": {"5": 1, " 7": -200}}, {"logit_bias": {}}, {"allowed_token_ids": [5]}, {"bad_words": ["x"]}, {"priority": -3},
+                 {"prompt_logprobs": 2}, {"logprob_token_ids": [4], "logprobs": 1}, {"repetition_detection": {"max_pattern_size": 0}},
+                 {"repetition_detection": {"max_pattern_size": 2, "min_count": 2}}, {"cache_salt": "a"}):
+        assert server.call("POST", "/v1/completions", {"prompt": "hi", "max_tokens": 2, **body})[0] == 200
 
 
 @pytest.mark.parametrize("name, value", [

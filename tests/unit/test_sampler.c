@@ -256,7 +256,7 @@ static void logit_bias_is_added_before_the_penalties(void **state) {
     float logits[VOCAB];
     double expected[VOCAB];
     fill_logits(logits);
-    const struct oct_logit_bias bias[] = {{1, -100}, {5, 2}};
+    const struct oct_biased_token bias[] = {{1, -100}, {5, 2}};
     struct oct_sampling sampling = at_temperature(1);
     sampling.logit_bias = bias;
     sampling.num_logit_bias = 2;
@@ -265,7 +265,7 @@ static void logit_bias_is_added_before_the_penalties(void **state) {
     assert_distribution(sampling, logits, expected);
     const float two[VOCAB] = {[3] = 2, [5] = -1};
     const int32_t tokens[] = {0, 5};
-    const struct oct_logit_bias more[] = {{5, 4.5f}}; // (-1 + 4.5) / 2 < 2, but -1 * 2 + 4.5 > 2
+    const struct oct_biased_token more[] = {{5, 4.5f}}; // (-1 + 4.5) / 2 < 2, but -1 * 2 + 4.5 > 2
     struct oct_sampling both = at_temperature(0);
     both.logit_bias = more;
     both.num_logit_bias = 1;
@@ -306,7 +306,7 @@ static void repetitions_are_found_at_the_end_alone(void **state) {
     (void)state;
     const int32_t tokens[] = {1, 2, 1, 2, 1, 2, 7, 7, 7, 7};
     const struct {
-        struct oct_repetition_detection detection;
+        struct oct_repetition detection;
         int count;
         bool found;
     } cases[] = {
@@ -441,7 +441,7 @@ static void parameters_out_of_range_are_named(void **state) {
     cases[11].sampling.num_logprobs = VOCAB + 2, cases[11].name = "logprobs";
     cases[12].sampling.stop_token_ids = stop, cases[12].sampling.num_late_token_ids = 1, cases[12].name = "stop_token_ids";
     const int one[] = {1}, none[] = {0};
-    const struct oct_logit_bias outside = {VOCAB, 1}, huge = {1, 101};
+    const struct oct_biased_token outside = {VOCAB, 1}, huge = {1, 101};
     cases[13].sampling.allowed_token_ids = stop, cases[13].sampling.num_allowed_token_ids = 1, cases[13].name = "allowed_token_ids";
     cases[14].sampling.bad_words = stop, cases[14].sampling.bad_word_lengths = one, cases[14].sampling.num_bad_words = 1;
     cases[14].name = "bad_words";
@@ -449,7 +449,7 @@ static void parameters_out_of_range_are_named(void **state) {
     cases[15].name = "bad_words";
     cases[16].sampling.logit_bias = &outside, cases[16].sampling.num_logit_bias = 1, cases[16].name = "logit_bias";
     cases[17].sampling.logit_bias = &huge, cases[17].sampling.num_logit_bias = 1, cases[17].name = "logit_bias";
-    cases[18].sampling.repetition_detection = (struct oct_repetition_detection){2, 3, 2}, cases[18].name = "repetition_detection";
+    cases[18].sampling.repetition_detection = (struct oct_repetition){2, 3, 2}, cases[18].name = "repetition_detection";
     cases[19].sampling.num_prompt_logprobs = -1, cases[19].name = "prompt_logprobs";
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         oct_error err;

@@ -650,11 +650,11 @@ static void a_repetition_ends_a_sequence_after_min_tokens(void **state) {
     (void)state;
     struct toy_llama toy;
     struct oct_scheduler *scheduler = open_scheduler(&toy, 40, 4, 160);
-    const struct oct_logit_bias bias = {7, 100}; // the same token all the time
+    const struct oct_biased_token bias = {7, 100}; // the same token all the time
     struct timeline t = timeline(1, 10, 30);
     t.sampling.logit_bias = &bias;
     t.sampling.num_logit_bias = 1;
-    t.sampling.repetition_detection = (struct oct_repetition_detection){.max_pattern_size = 3, .min_pattern_size = 2, .min_count = 3};
+    t.sampling.repetition_detection = (struct oct_repetition){.max_pattern_size = 3, .min_pattern_size = 2, .min_count = 3};
     struct timeline later = t;
     later.sampling.min_tokens = 12;
     add(scheduler, &t);
