@@ -12,6 +12,7 @@
 #include "cli/progress_bar.h"
 #include "cli/session.h"
 #include "cli/share.h"
+#include "cli/table.h"
 
 #include <limits.h>
 #include <math.h>
@@ -22,7 +23,7 @@
 struct eval_options {
     const char *model, *text, *against, *reference, *multiple_choice;
     int window, windows, questions;
-    bool json;
+    bool json, with_fp8;
     struct oct_engine_flags engine;
 };
 
@@ -58,6 +59,10 @@ static const struct oct_flag flags[] = {
      .offset = FIELD(reference),
      .metavar = "MODEL",
      .help = "with --against: the model to compare with, of the same vocabulary (default: MODEL)"},
+    {.name = "with-fp8",
+     .type = OCT_FLAG_BOOL,
+     .offset = FIELD(with_fp8),
+     .help = "with --against: beside the model as the flags quantize it, the same model under --quantization fp8"},
     {.name = "multiple-choice",
      .type = OCT_FLAG_STRING,
      .offset = FIELD(multiple_choice),
@@ -76,17 +81,25 @@ static const struct oct_flag flags[] = {
 
 enum { MAX_TEXT_BYTES = 256 << 20, MAX_ROWS = 128 }; // rows of a batch: logits of all of them are kept
 
+// A model that is being judged.
+struct subject {
+    struct oct_runner runner; // runner.llama NULL: not asked for
+    double total_nll;         // nats
+    struct oct_divergence divergence;
+};
+
 struct evaluation {
     const struct eval_options *options;
     struct oct_session session, reference_session; // the latter open only with --reference
     struct oct_quantization quantization;
-    struct oct_runner model, reference; // reference.llama NULL: there is none
-    char *text_path;                    // owned
-    struct oct_ids ids;                 // of the text
+    struct subject model, fp8;   // fp8: with --with-fp8
+    struct oct_plan *fp8_plan;   // NULL without. Owned
+    struct oct_runner reference; // reference.llama NULL: there is none
+    char *text_path;             // owned
+    struct oct_ids ids;          // of the text
     int window, num_windows;
-    double total_nll, reference_nll; // nats
-    size_t scored;                   // tokens
-    struct oct_divergence divergence;
+    double reference_nll; // nats
+    size_t scored;        // tokens
 };
 
 static oct_status read_text(struct evaluation *evaluation, oct_error *err) {
@@ -126,7 +139,12 @@ static oct_status open_models(struct evaluation *evaluation, int max_positions, 
                   .progress = &progress},
         .max_seqs = 1,
     };
-    oct_status status = oct_runner_open(&evaluation->session, &runner, &evaluation->model, err);
+    oct_status status = oct_runner_open(&evaluation->session, &runner, &evaluation->model.runner, err);
+    if (status == OCT_OK && options->with_fp8) {
+        runner.llama.plan = evaluation->fp8_plan =
+            oct_plan_fp8_weights(oct_checkpoint_config(evaluation->session.checkpoint)->num_hidden_layers);
+        status = oct_runner_open(&evaluation->session, &runner, &evaluation->fp8.runner, err);
+    }
     if (status == OCT_OK && options->against) {
         runner.llama.compute = strcmp(options->against, "float32") == 0 ? OCT_F32 : OCT_BF16;
         runner.llama.plan = NULL;
@@ -137,19 +155,28 @@ static oct_status open_models(struct evaluation *evaluation, int max_positions, 
     return status;
 }
 
+// Adds one position of a subject. reference: NULL, or the reference's logits there, of logsumexp reference_norm.
+static oct_status score_position(struct subject *subject, int row, int32_t target, const float *reference, double reference_norm,
+                                 int window, oct_error *err) {
+    if (!subject->runner.llama) return OCT_OK;
+    size_t vocab = (size_t)subject->runner.llama->config.vocab_size;
+    const float *logits = subject->runner.logits + (size_t)row * vocab;
+    double norm = oct_logsumexp(logits, vocab);
+    if (!isfinite(norm)) return oct_fail(err, OCT_INTERNAL, "window %d: finite logits expected, NaN or infinity found", window);
+    subject->total_nll += norm - (double)logits[target];
+    if (reference) oct_divergence_add(&subject->divergence, reference, reference_norm, logits, norm, vocab);
+    return OCT_OK;
+}
+
 // Adds the rows of one batch; row i predicts targets[i] (num_targets, at most the rows of the batch).
 static oct_status score(struct evaluation *evaluation, const int32_t *targets, int num_targets, int window, oct_error *err) {
-    size_t vocab = (size_t)evaluation->model.llama->config.vocab_size;
+    size_t vocab = (size_t)evaluation->model.runner.llama->config.vocab_size;
     for (int i = 0; i < num_targets; i++) {
-        const float *logits = evaluation->model.logits + (size_t)i * vocab;
-        double normalizer = oct_logsumexp(logits, vocab);
-        if (!isfinite(normalizer)) return oct_fail(err, OCT_INTERNAL, "window %d: finite logits expected, NaN or infinity found", window);
-        evaluation->total_nll += normalizer - (double)logits[targets[i]];
-        if (!evaluation->reference.llama) continue;
-        const float *reference = evaluation->reference.logits + (size_t)i * vocab;
-        double reference_normalizer = oct_logsumexp(reference, vocab);
-        evaluation->reference_nll += reference_normalizer - (double)reference[targets[i]];
-        oct_divergence_add(&evaluation->divergence, reference, reference_normalizer, logits, normalizer, vocab);
+        const float *reference = evaluation->reference.llama ? evaluation->reference.logits + (size_t)i * vocab : NULL;
+        double norm = reference ? oct_logsumexp(reference, vocab) : 0;
+        if (reference) evaluation->reference_nll += norm - (double)reference[targets[i]];
+        OCT_TRY(score_position(&evaluation->model, i, targets[i], reference, norm, window, err));
+        OCT_TRY(score_position(&evaluation->fp8, i, targets[i], reference, norm, window, err));
     }
     evaluation->scored += (size_t)num_targets;
     return OCT_OK;
@@ -160,7 +187,8 @@ static oct_status run_window(struct evaluation *evaluation, int window, oct_erro
     for (int first = 0; first < evaluation->window; first += MAX_ROWS) {
         int left = evaluation->window - first, count = left < MAX_ROWS ? left : MAX_ROWS;
         struct oct_stretch stretch = {tokens + first, count, first};
-        oct_runner_forward(&evaluation->model, &stretch, 1, NULL);
+        oct_runner_forward(&evaluation->model.runner, &stretch, 1, NULL);
+        if (evaluation->fp8.runner.llama) oct_runner_forward(&evaluation->fp8.runner, &stretch, 1, NULL);
         if (evaluation->reference.llama) oct_runner_forward(&evaluation->reference, &stretch, 1, NULL);
         OCT_TRY(score(evaluation, tokens + first + 1, count < left ? count : count - 1, window, err)); // the last row has no next token
     }
@@ -180,33 +208,94 @@ static oct_status run_windows(struct evaluation *evaluation, oct_error *err) {
     return status;
 }
 
-static void print_json(const struct evaluation *evaluation, const struct oct_divergence_summary *summary, double seconds) {
-    double mean = evaluation->total_nll / (double)evaluation->scored;
-    json_t *report =
-        json_pack("{s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:f, s:f}", "model", evaluation->options->model, "text", evaluation->text_path,
-                  "window", evaluation->window, "windows", evaluation->num_windows, "scored_tokens", (json_int_t)evaluation->scored,
-                  "total_nll", evaluation->total_nll, "mean_nll", mean, "perplexity", exp(mean), "seconds", seconds);
+// --- the report -------------------------------------------------------------------------------------------------------------------
+
+static void add_divergence(json_t *report, const struct oct_divergence_summary *summary) {
+    json_t *values = json_pack("{s:f, s:f, s:f, s:f}", "mean_kl", summary->mean, "p99_kl", summary->p99, "max_kl", summary->max,
+                               "same_top_token", summary->same_top);
+    json_object_update(report, values);
+    json_decref(values);
+}
+
+static json_t *likelihood(const struct evaluation *evaluation, double total_nll) {
+    double mean = total_nll / (double)evaluation->scored;
+    return json_pack("{s:f, s:f}", "mean_nll", mean, "perplexity", exp(mean));
+}
+
+static void print_json(struct evaluation *evaluation, double seconds) {
+    json_t *report = json_pack("{s:s, s:s, s:i, s:i, s:I, s:f, s:f}", "model", evaluation->options->model, "text", evaluation->text_path,
+                               "window", evaluation->window, "windows", evaluation->num_windows, "scored_tokens",
+                               (json_int_t)evaluation->scored, "total_nll", evaluation->model.total_nll, "seconds", seconds);
+    json_t *own = likelihood(evaluation, evaluation->model.total_nll);
+    json_object_update(report, own);
+    json_decref(own);
     if (evaluation->reference.llama) {
-        double reference = evaluation->reference_nll / (double)evaluation->scored;
-        json_object_set_new(report, "reference",
-                            json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f}", "compute", evaluation->options->against, "mean_nll", reference,
-                                      "perplexity", exp(reference), "mean_kl", summary->mean, "p99_kl", summary->p99, "max_kl",
-                                      summary->max, "same_top_token", summary->same_top));
+        struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->model.divergence);
+        json_t *reference = likelihood(evaluation, evaluation->reference_nll);
+        json_object_set_new(reference, "compute", json_string(evaluation->options->against));
+        add_divergence(reference, &summary);
+        json_object_set_new(report, "reference", reference);
+    }
+    if (evaluation->fp8.runner.llama) {
+        struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->fp8.divergence);
+        json_t *fp8 = likelihood(evaluation, evaluation->fp8.total_nll);
+        add_divergence(fp8, &summary);
+        json_object_set_new(report, "fp8_weights", fp8);
     }
     json_dumpf(report, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(report);
 }
 
-static void print_table(const struct evaluation *evaluation, const struct oct_divergence_summary *summary, double seconds) {
-    double mean = evaluation->total_nll / (double)evaluation->scored;
+static void print_perplexity(const struct evaluation *evaluation, double total_nll, const char *after) {
+    double mean = total_nll / (double)evaluation->scored;
+    printf("%.5f (mean nll %.6f)%s\n", exp(mean), mean, after);
+}
+
+static void add_row(struct oct_table *table, const struct evaluation *evaluation, const char *name, double total_nll,
+                    struct oct_divergence *divergence) {
+    char perplexity[32], mean[32] = "", p99[32] = "", largest[32] = "", same[32] = "";
+    snprintf(perplexity, sizeof perplexity, "%.3f", exp(total_nll / (double)evaluation->scored));
+    if (divergence) {
+        struct oct_divergence_summary summary = oct_divergence_summarize(divergence);
+        snprintf(mean, sizeof mean, "%.4f", summary.mean);
+        snprintf(p99, sizeof p99, "%.3f", summary.p99);
+        snprintf(largest, sizeof largest, "%.3f", summary.max);
+        snprintf(same, sizeof same, "%.2f %%", 100 * summary.same_top);
+    }
+    oct_table_add(table, (const char *[]){name, perplexity, mean, p99, largest, same});
+}
+
+// Both ways to quantize, and the reference, a line each.
+static void print_side_by_side(struct evaluation *evaluation) {
+    struct oct_buffer name = {0};
+    oct_quantization_describe(&evaluation->quantization, &name);
+    if (!name.length) oct_buffer_puts(&name, "the model");
+    if (evaluation->quantization.kv_dtype) oct_buffer_printf(&name, ", KV %s", evaluation->quantization.kv_dtype);
+    struct oct_table table = {.num_columns = 6};
+    oct_table_add(&table, (const char *[]){"", "perplexity", "KL, mean", "99 % below", "largest", "same top token"});
+    add_row(&table, evaluation, evaluation->options->against, evaluation->reference_nll, NULL);
+    add_row(&table, evaluation, name.data, evaluation->model.total_nll, &evaluation->model.divergence);
+    add_row(&table, evaluation, "fp8 weights", evaluation->fp8.total_nll, &evaluation->fp8.divergence);
+    oct_table_print(&table, stdout);
+    oct_table_free(&table);
+    oct_buffer_free(&name);
+}
+
+static void print_text(struct evaluation *evaluation, double seconds) {
     printf("windows            %d of %d tokens, %zu tokens scored, %.1f s\n", evaluation->num_windows, evaluation->window,
            evaluation->scored, seconds);
-    printf("perplexity         %.5f (mean nll %.6f)\n", exp(mean), mean);
+    if (evaluation->fp8.runner.llama) {
+        print_side_by_side(evaluation);
+        return;
+    }
+    printf("perplexity         ");
+    print_perplexity(evaluation, evaluation->model.total_nll, "");
     if (!evaluation->reference.llama) return;
-    double reference = evaluation->reference_nll / (double)evaluation->scored;
-    printf("reference          %.5f (mean nll %.6f), %s\n", exp(reference), reference, evaluation->options->against);
-    oct_divergence_print(summary, stdout);
+    printf("reference          ");
+    print_perplexity(evaluation, evaluation->reference_nll, !strcmp(evaluation->options->against, "bf16") ? ", bf16" : ", float32");
+    struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->model.divergence);
+    oct_divergence_print(&summary, stdout);
 }
 
 static oct_status evaluate_text(struct evaluation *evaluation, oct_error *err) {
@@ -214,8 +303,7 @@ static oct_status evaluate_text(struct evaluation *evaluation, oct_error *err) {
     OCT_TRY(open_models(evaluation, evaluation->window, err));
     double started = oct_seconds();
     OCT_TRY(run_windows(evaluation, err));
-    struct oct_divergence_summary summary = oct_divergence_summarize(&evaluation->divergence);
-    (evaluation->options->json ? print_json : print_table)(evaluation, &summary, oct_seconds() - started);
+    (evaluation->options->json ? print_json : print_text)(evaluation, oct_seconds() - started);
     return OCT_OK;
 }
 
@@ -254,7 +342,7 @@ static oct_status answer_questions(struct evaluation *evaluation, struct oct_que
     struct oct_progress progress = oct_progress_bar_receiver(&bar);
     struct oct_choice_score score;
     double started = oct_seconds();
-    oct_status status = oct_questions_answer(questions, &evaluation->model, &progress, &score, err);
+    oct_status status = oct_questions_answer(questions, &evaluation->model.runner, &progress, &score, err);
     oct_progress_bar_clear(&bar);
     if (status == OCT_OK) print_answers(evaluation, &score, oct_seconds() - started);
     return status;
@@ -273,6 +361,8 @@ static oct_status check_options(const struct eval_options *options, oct_error *e
                         options->text ? "--text" : "--against");
     if (options->reference && !options->against)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "--reference: --against bf16 or float32 expected beside it, none found");
+    if (options->with_fp8 && !options->against)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--with-fp8: --against bf16 or float32 expected beside it, none found");
     return oct_engine_flags_check(&options->engine, err);
 }
 
@@ -298,6 +388,8 @@ static oct_status evaluate(struct evaluation *evaluation, oct_error *err) {
     OCT_TRY(oct_quantization_open(&engine, evaluation->session.checkpoint, &evaluation->quantization, err));
     if (evaluation->quantization.measuring)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "QUANT_CONFIG: mode QUANTIZE expected, MEASURE found");
+    if (options->with_fp8 && oct_checkpoint_config(evaluation->session.checkpoint)->fp8.method)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "--with-fp8: an unquantized model expected, %s is FP8", evaluation->session.path);
     return options->multiple_choice ? evaluate_questions(evaluation, err) : evaluate_text(evaluation, err);
 }
 
@@ -305,11 +397,14 @@ static oct_status run(const void *given, oct_error *err) {
     struct evaluation evaluation = {.options = given};
     oct_interrupt_catch();
     oct_status status = evaluate(&evaluation, err);
-    oct_divergence_free(&evaluation.divergence);
+    oct_divergence_free(&evaluation.model.divergence);
+    oct_divergence_free(&evaluation.fp8.divergence);
     free(evaluation.ids.data);
     free(evaluation.text_path);
     oct_runner_close(&evaluation.reference);
-    oct_runner_close(&evaluation.model);
+    oct_runner_close(&evaluation.fp8.runner);
+    oct_runner_close(&evaluation.model.runner);
+    oct_plan_free(evaluation.fp8_plan);
     oct_quantization_close(&evaluation.quantization, NULL);
     oct_session_close(&evaluation.reference_session);
     oct_session_close(&evaluation.session);
@@ -322,7 +417,7 @@ const struct oct_command oct_command_eval = {
     .positional_offset = FIELD(model),
     .summary = "measure perplexity, and what quantization costs",
     .details = "  octavo eval smollm2 --text book.txt\n"
-               "  QUANT_CONFIG=out/smollm2/maxabs_quant_g3.json octavo eval smollm2 --kv-cache-dtype fp8_inc --against bf16\n"
+               "  QUANT_CONFIG=out/smollm2/maxabs_quant_g3.json octavo eval smollm2 --kv-cache-dtype fp8_inc --against bf16 --with-fp8\n"
                "  octavo eval smollm2 --multiple-choice questions.jsonl\n",
     .options_size = sizeof(struct eval_options),
     .groups = {{"Evaluation", flags, 0}, {"Model", oct_model_flag_table, FIELD(engine)}},
