@@ -191,7 +191,7 @@ static oct_status plan_under(struct tuning *tuning, const struct oct_scale_metho
     *preset = (struct oct_scale_method){method->name, rule_like(method->weight, &preset->weight),
                                         rule_like(method->activation, &preset->activation)};
     config.recalc_scales = true; // nothing is kept of what is only tried
-    return oct_plan_build(&config, tuning->quantization.measurement, tuning->num_layers, tuning->quantization.fp8_kv, plan, err);
+    return oct_plan_build(&config, tuning->quantization.measurement, tuning->num_layers, tuning->quantization.kv_dtype != NULL, plan, err);
 }
 
 // A method must be clearly better than the configuration's own to be worth another one: what differs by less may be chance.
@@ -445,7 +445,7 @@ static oct_status open_quantization(struct tuning *tuning, const char *path, oct
     oct_quantization_close(&tuning->quantization, NULL);
     oct_engine_options options = {
         .model = tuning->options->model, .quant_config = path, .kv_cache_dtype = tuning->options->engine.kv_cache_dtype};
-    OCT_TRY(oct_quantization_open(&options, tuning->num_layers, &tuning->quantization, err));
+    OCT_TRY(oct_quantization_open(&options, tuning->session.checkpoint, &tuning->quantization, err));
     if (tuning->quantization.plan) return OCT_OK;
     return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: mode QUANTIZE expected, another one found", path);
 }
