@@ -100,10 +100,10 @@ static oct_status read_messages(struct bench *bench, const char *path, oct_error
 }
 
 static oct_status render(const struct bench *bench, oct_error *err) {
-    struct oct_chat_options options = {.add_generation_prompt = true, .bos_token = "<|begin_of_text|>", .eos_token = "<|eot_id|>"};
+    struct oct_chat_context context = {.add_generation_prompt = true, .bos_token = "<|begin_of_text|>", .eos_token = "<|eot_id|>"};
     struct oct_chat_prompt prompt = {0};
     double start = cpu_seconds();
-    OCT_TRY(oct_chat_render(bench->chat, bench->messages, &options, &prompt, err));
+    OCT_TRY(oct_chat_render(bench->chat, bench->messages, &context, &prompt, err));
     answer(start);
     oct_chat_prompt_free(&prompt);
     return OCT_OK;
