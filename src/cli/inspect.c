@@ -10,6 +10,7 @@
 #include "cli/table.h"
 #include "model/checkpoint.h"
 #include "model/locate.h"
+#include "numeric/fp8.h"
 #include "quant/module.h"
 
 #include <math.h>
@@ -35,6 +36,7 @@ struct module_facts {
     char name[128];
     const char *class_name;
     bool linear, fp8, gaudis;    // gaudis: only a Gaudi runs it
+    bool e5m2, by_token;         // of fp8: the format, and whether inputs are scaled as they come
     char stored[64];             // formats of a linear's tensors in the checkpoint: "Q4_1", "Q4_1+Q8_0"
     int64_t out, in;             // of a linear
     double ranges[4], scales[4]; // those that are known, first
@@ -78,7 +80,8 @@ static void add_tensors(const struct oct_checkpoint *checkpoint, enum oct_module
 static void add_linear_plan(const struct oct_linear_plan *plan, struct module_facts *facts) {
     facts->fp8 = plan->fp8;
     if (!plan->fp8) return;
-    facts->scales[0] = plan->input_scale;
+    facts->by_token = plan->dynamic;
+    if (plan->input_scale > 0) facts->scales[0] = plan->input_scale;
     facts->num_weight_scales = plan->weight_scales ? plan->num_weight_scales : 0;
     for (int i = 0; i < facts->num_weight_scales; i++) {
         double scale = plan->weight_scales[i];
@@ -152,6 +155,7 @@ static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, con
     };
     oct_module_name(module, layer, facts.name, sizeof facts.name);
     if (facts.linear) add_tensors(checkpoint, module, layer, &facts);
+    facts.e5m2 = quantization->plan && quantization->plan->full_scale > OCT_E4M3_MAX;
     if (quantization->plan && facts.linear) add_linear_plan(oct_plan_linear(quantization->plan, module, layer), &facts);
     if (quantization->plan && !facts.linear) add_attention_plan(&quantization->plan->layers[layer].attention, module, &facts);
     if (quantization->measurement) add_measurement(oct_measurement_at(quantization->measurement, module, layer), module, &facts);
@@ -159,7 +163,10 @@ static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, con
 }
 
 static const char *runs_as(const struct module_facts *facts, const char *compute) {
-    return facts->gaudis ? "on Gaudi only" : facts->fp8 ? "E4M3" : compute;
+    if (facts->gaudis) return "on Gaudi only";
+    if (!facts->fp8) return compute;
+    if (facts->by_token) return facts->e5m2 ? "E5M2, scaled by token" : "E4M3, scaled by token";
+    return facts->e5m2 ? "E5M2" : "E4M3";
 }
 
 // --- output -----------------------------------------------------------------------------------------------------------------------

@@ -892,6 +892,16 @@ def test_a_plan_is_shown_with_ranges_and_scales(calibrated):
     assert "MAXABS_HW, gaudi3" in table and "\nmodel.layers.1.mlp.down_proj " in table
 
 
+def test_how_fp8_runs_is_shown(calibrated, tmp_path):
+    config = tmp_path / "quant.json"
+    blocked = {"types": ["Matmul", "VLLMKVCache"]}
+    config.write_text(json.dumps({"dynamic_quantization": True, "scale_method": "maxabs_pcs_pow2", "dump_stats_path": "", "blocklist": blocked}))
+    modules = json.loads(succeeds("inspect", TINY, "--quant-config", config, "--json").stdout)["modules"]
+    assert modules[0]["runs_as"] == "E4M3, scaled by token" and "scales" not in modules[0]
+    config.write_text(json.dumps({"fp8_config": "E5M2", "scale_method": "unit_scale", "dump_stats_path": ""}))
+    assert json.loads(succeeds("inspect", TINY, "--quant-config", config, "--json").stdout)["modules"][0]["runs_as"] == "E5M2"
+
+
 @pytest.mark.parametrize("command, status", [("inspect", 0), ("eval", 2)])
 def test_looking_at_a_measuring_configuration_leaves_its_files_alone(command, status, calibrated, tmp_path):
     shutil.copytree(calibrated[0] / "model/g3", tmp_path / "g3")

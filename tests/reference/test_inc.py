@@ -55,6 +55,18 @@ def octavo(*args, **env):
     return result
 
 
+def run(model, config):
+    """Loading is what writes scale files."""
+    return octavo("generate", model, "--prompt", "one", "--max-tokens", 1, "--kv-cache-dtype", "fp8_inc", "--quant-config", config,
+                  INC_TARGET_DEVICE="cpu")
+
+
+def convert_with_inc(model, config):
+    result = subprocess.run([sys.executable, "-c", CONVERT, str(model), str(config), json.dumps(STACKED)], capture_output=True, text=True,
+                            env=os.environ | {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "INC_TARGET_DEVICE": "cpu"})
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
 def nodes(path):
     return np.load(path, allow_pickle=True)["arr_0"].item()["Nodes"]
 
@@ -105,11 +117,8 @@ def test_inc_makes_the_same_scales_of_octavos_measurement(measured, tmp_path, me
         (tmp_path / owner).mkdir()
         for name in files.glob("inc_output_hooks_maxabs_0_1.*"):
             shutil.copy(name, tmp_path / owner)
-    inc = subprocess.run([sys.executable, "-c", CONVERT, str(model), str(config_in(tmp_path / "inc", method)), json.dumps(STACKED)],
-                         env=os.environ | {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "INC_TARGET_DEVICE": "cpu"}, capture_output=True, text=True)
-    assert inc.returncode == 0, inc.stderr[-3000:]
-    octavo("eval", model, "--text", ROOT / "LICENSE", "--windows", 1, "--window", 32, "--quant-config", config_in(tmp_path / "octavo", method),
-           INC_TARGET_DEVICE="cpu")
+    convert_with_inc(model, config_in(tmp_path / "inc", method))
+    run(model, config_in(tmp_path / "octavo", method))
     name = f"inc_output_hooks_maxabs_{method}_0_1.npz"
     theirs, ours = nodes(tmp_path / "inc" / name), nodes(tmp_path / "octavo" / name)
     layers = json.loads((model / "config.json").read_text())["num_hidden_layers"]
@@ -128,17 +137,15 @@ def test_octavo_keeps_the_scales_that_inc_wrote(measured, tmp_path, method):
     for name in files.glob("inc_output_hooks_maxabs_0_1.*"):
         shutil.copy(name, tmp_path)
     config = config_in(tmp_path, method)
-    inc = subprocess.run([sys.executable, "-c", CONVERT, str(model), str(config), json.dumps(STACKED)],
-                         env=os.environ | {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "INC_TARGET_DEVICE": "cpu"}, capture_output=True, text=True)
-    assert inc.returncode == 0, inc.stderr[-3000:]
+    convert_with_inc(model, config)
     path = tmp_path / f"inc_output_hooks_maxabs_{method}_0_1.npz"
     theirs = nodes(path)
-    result = octavo("eval", model, "--text", ROOT / "LICENSE", "--windows", 1, "--window", 32, "--quant-config", config, INC_TARGET_DEVICE="cpu")
+    result = run(model, config)
     assert "are not those that the measurement gives" not in result.stderr
     kept = nodes(path)
     assert len(kept) > len(theirs), "the modules of attention are added"
     for module, node in theirs.items():
         assert plain(kept[module]) == plain(node), module
     again = path.read_bytes()
-    octavo("eval", model, "--text", ROOT / "LICENSE", "--windows", 1, "--window", 32, "--quant-config", config, INC_TARGET_DEVICE="cpu")
+    run(model, config)
     assert path.read_bytes() == again
