@@ -274,3 +274,23 @@ def test_fp8_without_a_configuration_is_an_error(quantized, tmp_path):
                             ({"quant_method": "gptq"}, '"gptq" found')]:
         (tmp_path / "out" / "config.json").write_text(json.dumps({**config, "quantization_config": {**kept, **change}}))
         fails(1, message, "eval", tmp_path / "out", "--window", 64)
+
+
+# --- eval -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_eval_shows_weight_only_fp8_beside_what_the_flags_ask_for(quant_config):
+    flags = ["--window", 64, "--windows", 20, "--quant-config", quant_config, "--against", "bf16"]
+    both = json.loads(succeeds("eval", TINY, "--json", *flags, "--with-fp8").stdout)
+    inc = json.loads(succeeds("eval", TINY, "--json", *flags).stdout)
+    fp8 = json.loads(succeeds("eval", TINY, "--json", "--window", 64, "--windows", 20, "--quantization", "fp8", "--against", "bf16").stdout)
+    assert both["total_nll"] == inc["total_nll"] and both["reference"] == inc["reference"]
+    assert both["fp8_weights"] == {**{k: fp8[k] for k in ["mean_nll", "perplexity"]},
+                                   **{k: fp8["reference"][k] for k in ["mean_kl", "p99_kl", "max_kl", "same_top_token"]}}
+    table = succeeds("eval", TINY, *flags, "--with-fp8").stdout
+    assert re.search(r"^bf16 .*\ninc fp8 \(gaudi3 maxabs_hw\) .* %\nfp8 weights .* %$", table, re.MULTILINE)
+    fails(2, "--with-fp8: --against bf16 or float32 expected beside it, none found", "eval", TINY, "--with-fp8")
+
+
+def test_eval_has_no_other_way_to_run_what_is_fp8_already(quantized):
+    fails(2, "--with-fp8: an unquantized model expected", "eval", quantized, "--with-fp8", "--against", "bf16", "--window", 64)
