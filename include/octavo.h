@@ -123,7 +123,8 @@ typedef struct oct_sampling_params {
     const int32_t *stop_token_ids;
     size_t num_stop_token_ids;
     bool ignore_eos;
-    bool skip_special_tokens_off;     // true: special tokens appear in the text
+    bool skip_special_tokens_off;           // true: special tokens appear in the text
+    bool spaces_between_special_tokens_off; // true, with the above: one special token right after another has no space before it
     int logprobs;                     // 0: none; k > 0: the sampled token's log-probability and the k - 1 best (1: the sampled token alone)
     const int32_t *logprob_token_ids; // (num_logprob_token_ids) log-probabilities of these instead of the best ones; logprobs is not read
     size_t num_logprob_token_ids;

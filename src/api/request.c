@@ -54,6 +54,7 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     request->priority = params->priority;
     request->cache_salt = params->cache_salt ? oct_strdup(params->cache_salt) : NULL;
     request->decode.skip_special_tokens = !params->skip_special_tokens_off;
+    request->decode.join_special_tokens = params->spaces_between_special_tokens_off;
     oct_stop_strings_open(&request->stops, params->stop, params->num_stop);
     request->submitted_at = oct_seconds();
     init_waiting(&request->mutex, &request->changed);

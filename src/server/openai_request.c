@@ -133,7 +133,7 @@ static const struct parameter parameters[] = {
     {"ignore_eos", BOTH, BOOLEAN, false, FIELD(ignore_eos), INT64_MIN},
     {"min_tokens", BOTH, INTEGER, false, FIELD(min_tokens), INT64_MIN},
     {"skip_special_tokens", BOTH, BOOLEAN, false, FIELD(skip_special_tokens), INT64_MIN},
-    {"spaces_between_special_tokens", BOTH, BOOLEAN, false, IGNORED, INT64_MIN},
+    {"spaces_between_special_tokens", BOTH, BOOLEAN, false, FIELD(spaces_between_special_tokens), INT64_MIN},
     {"truncate_prompt_tokens", BOTH, INTEGER, true, FIELD(truncate_prompt_tokens), -1},
     {"truncation_side", BOTH, STRING, true, FIELD(truncation_side), INT64_MIN},
     {"echo", OCT_CHAT, BOOLEAN, false, FIELD(echo), INT64_MIN},
@@ -169,7 +169,7 @@ static void set_defaults(struct oct_openai_request *request, enum oct_endpoint_s
     request->prompt_logprobs = OCT_ABSENT;
     request->stream_interval = 1;
     request->temperature = request->top_p = request->repetition_penalty = 1;
-    request->skip_special_tokens = request->add_generation_prompt = true;
+    request->skip_special_tokens = request->spaces_between_special_tokens = request->add_generation_prompt = true;
     request->add_special_tokens = endpoint != OCT_CHAT && !json_object_get(request->body, "messages"); // templates have their own
 }
 

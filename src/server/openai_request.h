@@ -19,7 +19,8 @@ struct oct_openai_request {
     const char *model, *request_id, *cache_salt, *truncation_side;
     int64_t n, max_tokens, max_completion_tokens, seed, top_k, min_tokens, logprobs, top_logprobs, truncate_prompt_tokens, stream_interval;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-    bool stream, include_usage, continuous_usage, ignore_eos, skip_special_tokens, include_stop_str_in_output, add_special_tokens;
+    bool stream, include_usage, continuous_usage, ignore_eos, skip_special_tokens, spaces_between_special_tokens,
+        include_stop_str_in_output, add_special_tokens;
     bool return_token_ids, return_tokens_as_token_ids, has_return_tokens_as_token_ids;
     bool echo;                                                          // completions
     bool wants_logprobs, add_generation_prompt, continue_final_message; // chat

@@ -143,6 +143,7 @@ bool oct_openai_sampling(const struct oct_openai_request *r, enum oct_endpoint_s
         .num_stop_token_ids = r->num_stop_token_ids,
         .ignore_eos = r->ignore_eos,
         .skip_special_tokens_off = !r->skip_special_tokens,
+        .spaces_between_special_tokens_off = !r->spaces_between_special_tokens,
         .logprobs = best == OCT_ABSENT ? 0 : (int)best + 1,
         .logprob_token_ids = r->logprob_token_ids,
         .num_logprob_token_ids = r->num_logprob_token_ids,
