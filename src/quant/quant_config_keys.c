@@ -84,9 +84,10 @@ const struct oct_quant_key_info oct_quant_keys[OCT_NUM_QUANT_KEYS] = {
                             "Simulation in INC. Octavo's FP8 gives the same numbers up to the order of sums, and is what runs."},
     [OCT_KEY_USE_QDQ] = {"use_qdq", OCT_KEY_CHOICE, TRUE_FALSE, OCT_KEY_FALSE, NULL,
                          "Rounding to FP8 and back around bf16 products in INC. The same numbers up to the order of sums: FP8 runs."},
-    [OCT_KEY_DYNAMIC_QUANTIZATION] = {"dynamic_quantization", OCT_KEY_CHOICE, TRUE_FALSE, OCT_KEY_FALSE, NULL,
-                                      "Scales of activations are made at run time, one for each token; no measurement is needed. For "
-                                      "linear modules: `Matmul`, `Softmax` and `VLLMKVCache` must be blocked, or are refused."},
+    [OCT_KEY_DYNAMIC_QUANTIZATION] =
+        {"dynamic_quantization", OCT_KEY_CHOICE, TRUE_FALSE, OCT_KEY_FALSE, NULL,
+         "Scales of activations are made at run time, one for each token; no measurement is needed. For "
+         "linear modules: `Matmul`, and `VLLMKVCache` where K and V are FP8, must be blocked, or are refused."},
     [OCT_KEY_MEASURE_ON_HPU] = {"measure_on_hpu", OCT_KEY_CHOICE, TRUE_FALSE, OCT_KEY_TRUE, NULL,
                                 "Where a Gaudi host measures; there is one place here."},
     [OCT_KEY_CALIBRATION_SAMPLE_INTERVAL] = {"calibration_sample_interval",

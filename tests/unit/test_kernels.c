@@ -195,23 +195,24 @@ static void encoders_equal_the_scalar_encoder_on_every_bf16_and_around_ties(void
         x[N + i] = nextafterf(x[i], INFINITY);
         x[2 * N + i] = nextafterf(x[i], -INFINITY);
     }
-    const float full_scales[] = {OCT_E4M3_MAX, OCT_E4M3_MAX_GAUDI2}, inverses[] = {1, 0x1p-5f, 16, 0.3359375f};
+    const float full_scales[] = {OCT_E4M3_MAX, OCT_E4M3_MAX_GAUDI2, OCT_E5M2_MAX}, inverses[] = {1, 0x1p-5f, 16, 0.3359375f};
     for (int t = 0; t < num_tables; t++)
-        for (int f = 0; f < 2; f++)
+        for (int f = 0; f < 3; f++)
             for (int s = 0; s < 4; s++) {
-                reference->encode(x, 3 * N, inverses[s], full_scales[f], expected);
-                tables[t]->encode(x, 3 * N, inverses[s], full_scales[f], codes);
+                bool e4m3 = full_scales[f] <= OCT_E4M3_MAX; // which alone has bytes
+                if (e4m3) reference->encode(x, 3 * N, inverses[s], full_scales[f], expected);
+                if (e4m3) tables[t]->encode(x, 3 * N, inverses[s], full_scales[f], codes);
                 memcpy(grid, x, 3 * N * sizeof *x);
                 memcpy(expected_grid, x, 3 * N * sizeof *x);
                 reference->quantize(expected_grid, 3 * N, inverses[s], full_scales[f]);
                 tables[t]->quantize(grid, 3 * N, inverses[s], full_scales[f]);
                 for (int i = 0; i < 3 * N; i++) {
                     if (isnan(x[i])) {
-                        assert_int_equal(codes[i] & 0x7f, 0x7f);
+                        if (e4m3) assert_int_equal(codes[i] & 0x7f, 0x7f);
                         assert_true(isnan(grid[i]));
                         continue;
                     }
-                    assert_int_equal(codes[i], expected[i]);
+                    if (e4m3) assert_int_equal(codes[i], expected[i]);
                     assert_memory_equal(&grid[i], &expected_grid[i], sizeof(float));
                 }
             }

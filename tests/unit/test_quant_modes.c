@@ -5,6 +5,7 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "model/llama_observe.h"
 #include "quant/measurement.h"
 #include "quant/node_file.h"
 
@@ -156,6 +157,7 @@ static void dynamic_scales_need_no_measurement_and_keep_rows_apart(void **state)
     struct oct_plan *plan = plan_of(config, NULL, bf16.llama->config.num_hidden_layers);
     struct harness model = harness_open(model_path(), OCT_BF16, TOKENS, plan);
     assert_true(plan->layers[0].qkv_proj.fp8 && plan->lm_head.fp8 && !plan->layers[0].attention.matmul_qk);
+    assert_true(model.llama->layers[0].qkv_proj.row_scale == oct_scale_row);
     harness_forward(&bf16, ids, 0, TOKENS, NULL);
     harness_forward(&model, ids, 0, TOKENS, NULL);
     double kl = mean_kl(bf16.logits, model.logits, model.vocab);
@@ -269,6 +271,33 @@ static void the_modules_of_attention_agree_with_each_other(void **state) {
     }
     oct_measurement_free(m);
     oct_quant_config_free(config);
+}
+
+// Attention over queries of 2 and values of 0.5, whose flattest row spreads over four tokens.
+static void products_over_blocks_carry_the_sums_of_the_softmax(void **state) {
+    (void)state;
+    enum { ROWS = 3, HEADS = 2, HEAD_DIM = 4 };
+    float qkv[ROWS * (HEADS + 2) * HEAD_DIM], out[ROWS * HEADS * HEAD_DIM];
+    for (size_t i = 0; i < sizeof qkv / sizeof *qkv; i++) qkv[i] = 2;
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++) out[i] = 0.5f;
+    struct oct_model_config config = {.num_attention_heads = HEADS, .num_key_value_heads = 1, .head_dim = HEAD_DIM};
+    struct oct_batch batch = {.num_rows = ROWS, .positions = (int32_t[]){4, 5, 6}};
+    struct oct_attention_range range = {.scores = 3, .largest_peak = 1, .smallest_peak = 0.25f};
+    struct oct_measurement *measurement = oct_measurement_new(1);
+    struct oct_observer observer = oct_measurement_observer(measurement);
+    struct oct_device *device;
+    oct_error err;
+    assert_int_equal(oct_device_open_cpu(1, &device, &err), OCT_OK);
+    oct_watch_attention(&(struct oct_watch){&observer, device, &config, &batch}, 0, qkv, out, &range);
+    const struct oct_module_measurement *spread = oct_measurement_at(measurement, OCT_BATCH2BLOCK, 0);
+    const struct oct_module_measurement *gathered = oct_measurement_at(measurement, OCT_BLOCK2BATCH, 0);
+    assert_true(oct_measurement_at(measurement, OCT_MATMUL_QK, 0)->inputs[0] == 1); // 2 / sqrt(4)
+    assert_true(oct_measurement_at(measurement, OCT_FUSED_SDPA, 0)->inputs[0] == 2);
+    assert_true(oct_measurement_at(measurement, OCT_SOFTMAX, 0)->inputs[0] == 3);
+    assert_true(spread->inputs[0] == 1 && spread->inputs[1] == 4 && spread->outputs[0] == 4);
+    assert_true(gathered->inputs[0] == 1 && gathered->inputs[1] == 4 && gathered->outputs[0] == 4);
+    oct_device_close(device);
+    oct_measurement_free(measurement);
 }
 
 static void the_shape_observer_writes_shapes(void **state) {
@@ -390,6 +419,7 @@ int main(void) {
         cmocka_unit_test(dynamic_scales_of_attention_are_refused),
         cmocka_unit_test(a_measurement_lists_what_a_gaudi_needs),
         cmocka_unit_test(the_modules_of_attention_agree_with_each_other),
+        cmocka_unit_test(products_over_blocks_carry_the_sums_of_the_softmax),
         cmocka_unit_test(the_shape_observer_writes_shapes),
         cmocka_unit_test(the_per_channel_observer_refines_maxabs),
         cmocka_unit_test(the_save_observer_keeps_every_tensor),

@@ -118,6 +118,21 @@ static void what_is_no_rule_is_refused(void **state) {
     assert_refused("{\"default\": {\"weight\": 3}}", "scale_method: a dict expected, integer found");
 }
 
+static void candidates_of_ones_own_are_read(void **state) {
+    (void)state;
+    json_t *json = json_loads("{\"default\": {\"weight\": {\"scale_value_type\": \"OPT\", \"rounding_method\": \"POW2\", \"params\": "
+                              "{\"weight_scales\": [0.5, 4]}}, \"activation\": {\"rounding_method\": \"POW2\"}}}",
+                              0, NULL);
+    struct oct_scale_config config;
+    oct_error err;
+    assert_int_equal(oct_scale_config_parse(json, &config, &err), OCT_OK);
+    float candidates[OCT_MAX_CANDIDATES];
+    assert_int_equal(oct_scale_candidates(&config.preset.weight, candidates), 2);
+    assert_true(candidates[0] == 0.5f && candidates[1] == 4);
+    oct_scale_config_free(&config);
+    json_decref(json);
+}
+
 static void the_rules_of_each_module_are_dumped_as_inc_dumps_them(void **state) {
     (void)state;
     struct oct_quant_config *config = example();
@@ -140,6 +155,7 @@ static void the_rules_of_each_module_are_dumped_as_inc_dumps_them(void **state) 
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(candidates_of_ones_own_are_read),
         cmocka_unit_test(the_rules_of_each_module_are_dumped_as_inc_dumps_them),
         cmocka_unit_test(a_module_gets_the_rules_that_inc_gives_it),
         cmocka_unit_test(its_scales_are_incs),
