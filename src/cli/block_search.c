@@ -8,13 +8,12 @@
 
 enum { MAX_TAKEN_BACK = 16 }; // attempts
 
-// The units that can be blocked, the costliest first, into order (units); of equal ones the earlier. Returns their number.
-static int order_by_cost(const struct oct_block_search *search, int *order) {
+int oct_order_by_cost(const double *cost, int units, int *order) {
     int count = 0;
-    for (int unit = 0; unit < search->units; unit++) {
-        if (isnan(search->cost[unit])) continue;
+    for (int unit = 0; unit < units; unit++) {
+        if (isnan(cost[unit])) continue;
         int at = count++;
-        for (; at > 0 && search->cost[order[at - 1]] < search->cost[unit]; at--) order[at] = order[at - 1];
+        for (; at > 0 && cost[order[at - 1]] < cost[unit]; at--) order[at] = order[at - 1];
         order[at] = unit;
     }
     return count;
@@ -34,7 +33,7 @@ int oct_block_search_limit(int units) {
 
 double oct_block_search_run(const struct oct_block_search *search, bool *blocked) {
     int *order = oct_alloc((size_t)search->units, sizeof *order, "an order of modules");
-    int most = order_by_cost(search, order), least = 0;
+    int most = oct_order_by_cost(search->cost, search->units, order), least = 0;
     double kl = measure_first(search, order, 0, blocked), best = 0; // with all of them blocked nothing differs
     if (kl <= search->bound) most = 0, best = kl;
     while (!isnan(kl) && most - least > 1) { // `least` are too few, `most` are enough

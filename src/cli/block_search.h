@@ -13,6 +13,9 @@ struct oct_block_search {
     void *context;
 };
 
+// The units whose cost (units) is a number, the costliest first, of equal ones the earlier, into order (units). Returns how many.
+int oct_order_by_cost(const double *cost, int units, int *order);
+
 // How often `measure` is called at the most.
 int oct_block_search_limit(int units);
 // Sets blocked (units) and returns its KL; NaN when it was stopped.

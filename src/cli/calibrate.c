@@ -10,12 +10,11 @@
 #include "cli/commands.h"
 #include "cli/divergence.h"
 #include "cli/interrupt.h"
-#include "cli/mixture.h"
-#include "cli/probe.h"
 #include "cli/progress_bar.h"
 #include "cli/prompts.h"
 #include "cli/resume.h"
 #include "cli/share.h"
+#include "cli/unit_cost.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -318,29 +317,17 @@ static oct_status compare(struct calibration *calibration, struct oct_divergence
     return OCT_OK;
 }
 
-// What each unit costs when it alone is in FP8, into kl (units): NaN for those that are not in the plan.
+// What each unit costs when it alone is in FP8, into kl (units).
 static oct_status try_modules(struct calibration *calibration, double *kl, oct_error *err) {
-    int num_layers = calibration->model.llama->config.num_hidden_layers, units = oct_unit_count(num_layers);
     size_t tokens = (size_t)calibration->options->module_tokens;
+    struct oct_progress progress = oct_progress_bar_receiver(&calibration->bar);
     struct oct_probe probe;
-    struct oct_mixture mixture;
-    oct_status status = OCT_OK;
-    begin_part(calibration, tokens * (size_t)units);
+    begin_part(calibration, tokens * (size_t)oct_unit_count(calibration->result.plan->num_layers));
     oct_probe_open(&calibration->held_out, PROBE_TOKENS, tokens, &calibration->model, &probe);
-    oct_mixture_open(&calibration->model, &calibration->quantized, &mixture);
-    for (int unit = 0; unit < units && status == OCT_OK; unit++) {
-        kl[unit] = (double)NAN;
-        if (oct_unit_is_planned(calibration->result.plan, unit)) {
-            oct_mixture_set(&mixture, unit, true);
-            kl[unit] = oct_probe_run(&probe, &mixture.runner, probe.num_stretches).mean_kl;
-            oct_mixture_set(&mixture, unit, false);
-        }
-        if (oct_progress_bar_report(&calibration->bar, "trying modules", (size_t)unit + 1, (size_t)units))
-            status = stopped_in_report(calibration, err);
-    }
-    oct_mixture_close(&mixture);
+    bool tried =
+        oct_unit_costs(&calibration->model, &calibration->quantized, calibration->result.plan, &probe, probe.num_stretches, &progress, kl);
     oct_probe_close(&probe);
-    return status;
+    return tried ? OCT_OK : stopped_in_report(calibration, err);
 }
 
 static oct_status report(struct calibration *calibration, double seconds, oct_error *err) {

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "cli/block_search.h"
 #include "cli/mixture.h"
 #include "cli/table.h"
 
@@ -13,21 +14,9 @@
 
 enum { WORST = 8 }; // modules that are printed
 
-// The planned units, the costliest first, into order (units). Returns their number.
-static int order_by_cost(const struct oct_calibration_report *report, int *order) {
-    int count = 0;
-    for (int unit = 0; unit < oct_unit_count(report->num_layers); unit++) {
-        if (isnan(report->module_kl[unit])) continue;
-        int at = count++;
-        for (; at > 0 && report->module_kl[order[at - 1]] < report->module_kl[unit]; at--) order[at] = order[at - 1];
-        order[at] = unit;
-    }
-    return count;
-}
-
 static void print_worst(const struct oct_calibration_report *report, FILE *file) {
     int *order = oct_alloc((size_t)oct_unit_count(report->num_layers), sizeof *order, "an order of modules");
-    int count = order_by_cost(report, order);
+    int count = oct_order_by_cost(report->module_kl, oct_unit_count(report->num_layers), order);
     struct oct_table table = {.num_columns = 2};
     fprintf(file, "costliest modules  KL divergence with that module alone in FP8, over %d tokens\n", report->module_tokens);
     for (int i = 0; i < count && i < WORST; i++) {

@@ -15,7 +15,7 @@ double oct_logsumexp(const float *x, size_t n) {
     return (double)largest + log(sum);
 }
 
-static size_t likeliest(const float *logits, size_t n) {
+size_t oct_likeliest(const float *logits, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
         if (logits[i] > logits[best]) best = i;
@@ -34,7 +34,7 @@ void oct_divergence_add(struct oct_divergence *divergence, const float *referenc
         divergence->kl = oct_resize(divergence->kl, divergence->capacity, sizeof(double), "KL divergences");
     }
     divergence->kl[divergence->count++] = kl > 0 ? kl : 0; // rounding can leave a hair below zero
-    divergence->same_top += likeliest(reference, vocab_size) == likeliest(model, vocab_size);
+    divergence->same_top += oct_likeliest(reference, vocab_size) == oct_likeliest(model, vocab_size);
 }
 
 void oct_divergence_free(struct oct_divergence *divergence) {

@@ -6,6 +6,8 @@
 
 // log(sum exp(x)) in float64; NaN when any x is NaN.
 double oct_logsumexp(const float *x, size_t n);
+// The index of the largest; of equal ones the first.
+size_t oct_likeliest(const float *logits, size_t n);
 
 struct oct_divergence {
     double *kl; // (count) KL(reference || model) of each position, in nats. Owned

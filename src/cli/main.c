@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 static const struct oct_command *const commands[] = {
-    &oct_command_serve,   &oct_command_chat,  &oct_command_generate, &oct_command_calibrate, &oct_command_quantize, &oct_command_eval,
-    &oct_command_inspect, &oct_command_diff,  &oct_command_scales,   &oct_command_unify,     &oct_command_expand,   &oct_command_tokenize,
-    &oct_command_render,  &oct_command_bench, &oct_command_tune,     &oct_command_report,
+    &oct_command_serve,  &oct_command_chat,     &oct_command_generate, &oct_command_calibrate, &oct_command_quantize, &oct_command_tune,
+    &oct_command_eval,   &oct_command_inspect,  &oct_command_report,   &oct_command_diff,      &oct_command_scales,   &oct_command_unify,
+    &oct_command_expand, &oct_command_tokenize, &oct_command_render,   &oct_command_bench,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof *commands };
 

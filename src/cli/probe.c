@@ -17,13 +17,6 @@ struct rows {
     size_t first;
 };
 
-static int32_t likeliest_of(const float *logits, size_t n) {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (logits[i] > logits[best]) best = i;
-    return (int32_t)best;
-}
-
 static void keep_rows(void *context, int worker, int begin, int end) {
     const struct rows *rows = context;
     struct oct_probe *probe = rows->probe;
@@ -42,7 +35,7 @@ static void keep_rows(void *context, int worker, int begin, int end) {
         }
         probe->log_products[row] = products;
         probe->sums[row] = sum; // 1, but for the rounding of each: that must not pass for a divergence
-        probe->likeliest[row] = likeliest_of(logits, vocab);
+        probe->likeliest[row] = (int32_t)oct_likeliest(logits, vocab);
     }
 }
 
@@ -59,7 +52,7 @@ static void compare_rows(void *context, int worker, int begin, int end) {
         for (size_t j = 0; j < vocab; j++) products += (double)p[j] * (double)logits[j];
         double kl = probe->log_products[row] - products + probe->sums[row] * oct_logsumexp(logits, vocab);
         probe->divergence[row] = kl > ROUNDING || isnan(kl) ? kl : 0;
-        probe->same_top[row] = likeliest_of(logits, vocab) == probe->likeliest[row];
+        probe->same_top[row] = (int32_t)oct_likeliest(logits, vocab) == probe->likeliest[row];
     }
 }
 

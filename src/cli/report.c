@@ -269,7 +269,7 @@ static oct_status write_section(struct oct_buffer *page, const char *measurement
 // Whether both are NPZ files of one calibration, `scales` those made of `measurement`.
 static bool belong_together(const char *measurement, const char *scales) {
     struct oct_file_name a, b;
-    bool both = oct_file_name_parse(measurement, &a) & oct_file_name_parse(scales, &b);
+    bool named = oct_file_name_parse(measurement, &a), both = oct_file_name_parse(scales, &b) && named; // both are filled in any case
     const char *slash_a = strrchr(measurement, '/'), *slash_b = strrchr(scales, '/');
     bool same = both && a.npz && b.npz && !*a.method && *b.method && !strcmp(a.prefix, b.prefix) && !strcmp(a.observer, b.observer) &&
                 a.rank == b.rank && a.world == b.world && slash_a - measurement == slash_b - scales &&

@@ -8,13 +8,12 @@
 #include "cli/block_search.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
-#include "cli/mixture.h"
-#include "cli/probe.h"
 #include "cli/progress_bar.h"
 #include "cli/prompts.h"
 #include "cli/share.h"
 #include "cli/table.h"
 #include "cli/tuned_config.h"
+#include "cli/unit_cost.h"
 
 #include <limits.h>
 #include <math.h>
@@ -156,22 +155,11 @@ static oct_status stopped(oct_error *err) {
 // Tries each unit of the quantized model alone, into cost (units).
 static oct_status try_units(struct tuning *tuning, const struct oct_plan *plan, const struct oct_runner *quantized, double *cost,
                             oct_error *err) {
-    struct oct_mixture mixture;
+    struct oct_progress progress = oct_progress_bar_receiver(&tuning->bar);
     int stretches = oct_probe_stretches(&tuning->probe, (size_t)tuning->options->module_tokens);
     begin_part(tuning, (double)tuning->options->module_tokens * tuning->units);
-    oct_mixture_open(&tuning->plain, quantized, &mixture);
-    bool stop = false;
-    for (int unit = 0; unit < tuning->units && !stop; unit++) {
-        cost[unit] = (double)NAN;
-        if (oct_unit_is_planned(plan, unit)) {
-            oct_mixture_set(&mixture, unit, true);
-            cost[unit] = oct_probe_run(&tuning->probe, &mixture.runner, stretches).mean_kl;
-            oct_mixture_set(&mixture, unit, false);
-        }
-        stop = oct_progress_bar_report(&tuning->bar, "trying modules", (size_t)unit + 1, (size_t)tuning->units);
-    }
-    oct_mixture_close(&mixture);
-    return stop ? stopped(err) : OCT_OK;
+    bool tried = oct_unit_costs(&tuning->plain, quantized, plan, &tuning->probe, stretches, &progress, cost);
+    return tried ? OCT_OK : stopped(err);
 }
 
 // --- scale methods ----------------------------------------------------------------------------------------------------------------
@@ -370,18 +358,6 @@ static const char *decision(const struct tuning *tuning, int unit) {
     return tuning->blocked[unit] ? "bf16" : tuning->methods[tuning->method[unit]]->name;
 }
 
-// The units that were tried, the costliest first, into order (units). Returns their number.
-static int order_by_cost(const struct tuning *tuning, int *order) {
-    int count = 0;
-    for (int unit = 0; unit < tuning->units; unit++) {
-        if (isnan(tuning->cost[unit])) continue;
-        int at = count++;
-        for (; at > 0 && tuning->cost[order[at - 1]] < tuning->cost[unit]; at--) order[at] = order[at - 1];
-        order[at] = unit;
-    }
-    return count;
-}
-
 static void print_table(const struct tuning *tuning, const int *order, int count, const struct summary *summary) {
     struct oct_table table = {.num_columns = 3};
     oct_table_add(&table, (const char *[]){"module", "KL alone in FP8", "runs as"});
@@ -422,7 +398,7 @@ static void print_json(const struct tuning *tuning, const int *order, int count,
 
 static void print(const struct tuning *tuning) {
     int *order = oct_alloc((size_t)tuning->units, sizeof *order, "an order of modules");
-    int count = order_by_cost(tuning, order);
+    int count = oct_order_by_cost(tuning->cost, tuning->units, order);
     struct summary summary = summarize(tuning);
     (tuning->options->json ? print_json : print_table)(tuning, order, count, &summary);
     free(order);

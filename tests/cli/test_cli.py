@@ -285,6 +285,10 @@ class Terminal:
                     return
         self.seen = self.seen[self.seen.index(text) + len(text):]
 
+    def wait_for_more(self):
+        assert select.select([self.fd], [], [], 60)[0], self.seen
+        self.seen += os.read(self.fd, 4096).decode(errors="replace")
+
     def type(self, text):
         os.write(self.fd, text.encode())
 
@@ -646,6 +650,18 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path):
     for name in files_in(tmp_path / "whole"):
         if "hooks" in name:
             assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_one_bar_shows_the_whole_of_a_calibration(tmp_path):
+    (tmp_path / "prompts.txt").write_text("all work and no play makes jack a dull boy\n" * 8000)
+    terminal = Terminal("calibrate", TINY, "-o", str(tmp_path / "out"), "-d", str(tmp_path / "prompts.txt"), "--module-tokens", "512")
+    terminal.wait_for("measuring prompts [#")
+    terminal.seen = "[#" + terminal.seen
+    while "octavo serve" not in terminal.seen:
+        terminal.wait_for_more()
+    shown = [int(percent) for percent in re.findall(r"\] (\d+) %", terminal.seen)]
+    assert len(shown) > 3 and shown == sorted(shown) and shown[-1] <= 100, shown
+    assert terminal.status() == 0
 
 
 def test_another_dataset_does_not_go_on(tmp_path):
