@@ -47,25 +47,12 @@ struct module_facts {
 
 // --- facts ------------------------------------------------------------------------------------------------------------------------
 
-// The checkpoint's tensors that a linear module is made of.
-static int tensors_of(enum oct_module module, int layer, char names[3][96]) {
-    static const char *const parts[OCT_NUM_MODULES][3] = {
-        [OCT_QKV_PROJ] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
-        [OCT_O_PROJ] = {"self_attn.o_proj"},
-        [OCT_GATE_UP_PROJ] = {"mlp.gate_proj", "mlp.up_proj"},
-        [OCT_DOWN_PROJ] = {"mlp.down_proj"},
-    };
-    if (module == OCT_LM_HEAD) return snprintf(names[0], 96, "lm_head.weight"), 1;
-    int count = 0;
-    for (; count < 3 && parts[module][count]; count++) snprintf(names[count], 96, "model.layers.%d.%s.weight", layer, parts[module][count]);
-    return count;
-}
-
 static void add_tensors(const struct oct_checkpoint *checkpoint, enum oct_module module, int layer, struct module_facts *facts) {
-    char names[3][96];
-    int count = tensors_of(module, layer, names);
+    char parts[OCT_MAX_PARTS][OCT_PART_NAME], name[OCT_PART_NAME + 8];
+    int count = oct_module_parts(module, layer, parts);
     for (int i = 0; i < count; i++) {
-        const struct oct_tensor *tensor = oct_checkpoint_find(checkpoint, names[i]);
+        snprintf(name, sizeof name, "%.*s.weight", OCT_PART_NAME - 1, parts[i]);
+        const struct oct_tensor *tensor = oct_checkpoint_find(checkpoint, name);
         if (!tensor && module == OCT_LM_HEAD) tensor = oct_checkpoint_find(checkpoint, "model.embed_tokens.weight");
         if (!tensor) continue;
         facts->out += oct_tensor_rows(tensor);
@@ -157,6 +144,10 @@ static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, con
     if (facts.linear) add_tensors(checkpoint, module, layer, &facts);
     facts.e5m2 = quantization->plan && quantization->plan->full_scale > OCT_E4M3_MAX;
     if (quantization->plan && facts.linear) add_linear_plan(oct_plan_linear(quantization->plan, module, layer), &facts);
+    // Of an FP8 checkpoint the configuration tells, not the plan.
+    enum oct_fp8_activation activation = quantization->stored.activation;
+    if (facts.linear && facts.fp8 && quantization->stored.method)
+        facts.by_token = activation == OCT_ACTIVATION_TOKEN || activation == OCT_ACTIVATION_GROUP;
     if (quantization->plan && !facts.linear) add_attention_plan(&quantization->plan->layers[layer].attention, module, &facts);
     if (quantization->measurement) add_measurement(oct_measurement_at(quantization->measurement, module, layer), module, &facts);
     return facts;
@@ -165,6 +156,7 @@ static struct module_facts facts_of(const struct oct_checkpoint *checkpoint, con
 static const char *runs_as(const struct module_facts *facts, const char *compute) {
     if (facts->gaudis) return "on Gaudi only";
     if (!facts->fp8) return compute;
+    if (facts->linear && !facts->by_token && isnan(facts->scales[0])) return "E4M3 weights";
     if (facts->by_token) return facts->e5m2 ? "E5M2, scaled by token" : "E4M3, scaled by token";
     return facts->e5m2 ? "E5M2" : "E4M3";
 }

@@ -3,7 +3,6 @@
 #include "model/fp8_export.h"
 
 #include "base/memory.h"
-#include "model/module_tensors.h"
 #include "model/safetensors_write.h"
 #include "numeric/bf16.h"
 

@@ -4,7 +4,6 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "model/module_tensors.h"
 #include "numeric/fp8.h"
 
 #include <math.h>

@@ -1,6 +1,8 @@
 // module.c: one table with the class and the name of each module.
 #include "quant/module.h"
 
+#include "base/error.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -54,4 +56,12 @@ const char *oct_module_part_name(enum oct_module module, int layer, int index, c
     if (index > 0 || strncmp(suffix, implementation, sizeof implementation - 1) != 0) return NULL;
     snprintf(name, size, "model.layers.%d.self_attn.%s", layer, suffix + sizeof implementation - 1);
     return name;
+}
+
+int oct_module_parts(enum oct_module module, int layer, char names[OCT_MAX_PARTS][OCT_PART_NAME]) {
+    OCT_CHECK(oct_module_is_linear(module));
+    int count = 0;
+    while (count < OCT_MAX_PARTS && oct_module_part_name(module, layer, count, names[count], OCT_PART_NAME)) count++;
+    if (count == 0) oct_module_name(module, layer, names[count++], OCT_PART_NAME);
+    return count;
 }

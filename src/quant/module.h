@@ -38,6 +38,10 @@ const char *oct_module_name(enum oct_module module, int layer, char *name, size_
 // The names that optimum-habana gives the same place, into name[size]: linears that are stacked here are several there, in the order of
 // their rows. NULL from the first index that there is not.
 const char *oct_module_part_name(enum oct_module module, int layer, int index, char *name, size_t size);
+// The linears of a checkpoint ("model.layers.3.self_attn.q_proj", to which ".weight" is added) that make one linear module, in the order of
+// their rows: its parts, or itself. Returns their number.
+enum { OCT_MAX_PARTS = 3, OCT_PART_NAME = 128 };
+int oct_module_parts(enum oct_module module, int layer, char names[OCT_MAX_PARTS][OCT_PART_NAME]);
 
 // All modules of a model in the order of INC's files: layer by layer, then lm_head. 0 <= index < oct_module_count.
 static inline int oct_module_count(int num_layers) {

@@ -237,6 +237,84 @@ def test_a_killed_run_leaves_the_old_folder_as_it_was(quantized, tmp_path):
     nll(out)
 
 
+# --- checkpoints of other tools -------------------------------------------------------------------------------------------------------
+
+
+def rewrite(folder, to, quantization_config, rename):
+    """The checkpoint with other tensors, those that rename(name, dtype, shape, data) yields, and another quantization_config."""
+    shutil.copytree(folder, to)
+    (to / "config.json").write_text(json.dumps({**config_of(folder), "quantization_config": quantization_config}))
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, tensor in tensors(folder).items():
+        for new, dtype, shape, content in rename(name, *tensor):
+            header[new] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+            data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (to / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return to
+
+
+@pytest.fixture(scope="module")
+def static(quant_config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("static") / "model"
+    succeeds("quantize", TINY, "--output", out, "--quant-config", quant_config, "--kv-cache-dtype", "fp8_inc")
+    return out
+
+
+def inverse(data):
+    return (1 / bf16(data)).astype("<f4").view("<u4").__rshift__(16).astype("<u2").tobytes()
+
+
+def test_a_model_that_inc_saved_runs_as_the_same_in_compressed_tensors(static, tmp_path):
+    def as_inc(name, dtype, shape, data):
+        base = name.rsplit(".", 1)[0]
+        if dtype == "F8_E4M3":
+            yield name, dtype, shape[::-1], numpy.frombuffer(data, "u1").reshape(shape).T.tobytes()
+        elif name.endswith(".weight_scale"):
+            yield f"{base}.scale_weight", dtype, [], data
+        elif name.endswith(".input_scale"):
+            yield f"{base}.scale_input", dtype, [], data
+            yield f"{base}.quant_input.scale_inv", dtype, [], inverse(data)
+        elif name.endswith(("k_scale", "v_scale")):
+            yield f"{base}.{name[-7]}_cache.dequant_output.scale", dtype, [], data
+            yield f"{base}.{name[-7]}_cache.quant_input.scale_inv", dtype, [], inverse(data)
+        else:
+            yield name, dtype, shape, data
+    config = {"fp8_config": "E4M3", "mode": "LOAD", "world_size": 0, "scale_method": "maxabs_hw", "dynamic_quantization": False}
+    inc = rewrite(static, tmp_path / "inc", config, as_inc)
+    assert nll(inc) == nll(inc, "--quantization", "inc") == nll(static)
+    assert "inc fp8 (static activations), K and V in E4M3" in succeeds("inspect", inc).stdout
+
+
+def test_static_fp8_runs_as_the_same_in_compressed_tensors(static, tmp_path):
+    config = {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["lm_head"], "kv_cache_scheme": "static"}
+    fp8 = rewrite(static, tmp_path / "fp8", config, lambda *tensor: [tensor])
+    assert nll(fp8) == nll(fp8, "--quantization", "fp8") == nll(static)
+
+
+@pytest.mark.parametrize("columns", [32, 64])
+def test_blocks_that_share_a_channels_scale_run_as_the_channel(columns, tmp_path):
+    succeeds("quantize", TINY, "--output", tmp_path / "channels", "--scheme", "fp8_weights")
+    inputs = {name: shape[1] for name, (_, shape, _) in tensors(tmp_path / "channels").items() if len(shape) == 2}
+
+    def as_blocks(name, dtype, shape, data):
+        if name.endswith(".weight_scale"):
+            blocks = -(-inputs[name.removesuffix("_scale")] // columns)
+            yield name, dtype, [shape[0], blocks], numpy.frombuffer(data, "<u2").repeat(blocks).tobytes()
+        else:
+            yield name, dtype, shape, data
+    config = config_of(tmp_path / "channels")["quantization_config"]
+    config["config_groups"]["group_0"]["weights"].update(strategy="block", block_structure=[1, columns])
+    blocks = rewrite(tmp_path / "channels", tmp_path / "blocks", config, as_blocks)
+    found, expected = nll(blocks)[0], nll(tmp_path / "channels")[0]
+    assert abs(found / expected - 1) < 1e-4  # sums in another order
+    # The same weights under the other name, with activations in FP8 by token and block.
+    fp8 = rewrite(blocks, tmp_path / "fp8", {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [1, columns]},
+                  lambda name, *rest: [(name.replace(".weight_scale", ".weight_scale_inv"), *rest)])
+    assert 1e-6 < abs(nll(fp8)[0] / expected - 1) < 0.01
+
+
 # --- damaged checkpoints --------------------------------------------------------------------------------------------------------------
 
 

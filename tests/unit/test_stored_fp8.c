@@ -5,7 +5,6 @@
 
 #include "base/buffer.h"
 #include "base/memory.h"
-#include "model/module_tensors.h"
 #include "model/stored_fp8.h"
 #include "numeric/bf16.h"
 #include "numeric/fp8.h"
@@ -169,6 +168,7 @@ static float *run_made(const struct made *made) {
     struct oct_checkpoint *checkpoint = checkpoint_of(made);
     float *logits = run(checkpoint, stored_plan(checkpoint, false), ROWS), *alone = run(checkpoint, stored_plan(checkpoint, false), 1);
     assert_memory_equal(logits, alone, (size_t)(ROWS * made->config.vocab_size) * sizeof *logits); // a row's own
+    free(alone);
     oct_checkpoint_close(checkpoint);
     return logits;
 }
