@@ -48,7 +48,10 @@ void oct_tokenizer_add_token(struct oct_tokenizer *tokenizer, struct oct_added_t
     if (!oct_token_table_text(&tokenizer->tokens, token.id, &length)) {
         oct_token_table_add(&tokenizer->tokens, token.id, token.content, token.length);
     }
-    tokenizer->added = oct_resize(tokenizer->added, tokenizer->num_added + 1, sizeof token, "added tokens");
+    if (tokenizer->num_added == tokenizer->added_capacity) {
+        tokenizer->added_capacity = 2 * tokenizer->added_capacity + 16;
+        tokenizer->added = oct_resize(tokenizer->added, tokenizer->added_capacity, sizeof token, "added tokens");
+    }
     tokenizer->added[tokenizer->num_added++] = token;
 }
 

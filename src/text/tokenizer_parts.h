@@ -14,7 +14,7 @@ enum oct_token_kind { OCT_TOKEN_ORDINARY, OCT_TOKEN_ADDED, OCT_TOKEN_SPECIAL }; 
 struct oct_tokenizer {
     struct oct_token_table tokens; // spelling of every id, added tokens too
     struct oct_added_token *added; // (num_added) owned
-    size_t num_added;
+    size_t num_added, added_capacity;
     struct oct_token_trie raw_tokens; // added tokens that are looked for in the text as it comes
     struct oct_normalizer normalizer;
     struct oct_token_trie normalized_tokens; // ... and those looked for in normalized text
