@@ -10,6 +10,7 @@
 #include "cli/progress_bar.h"
 #include "model/fp8_export.h"
 #include "model/locate.h"
+#include "numeric/fp8.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -143,6 +144,8 @@ static oct_status open_static_plan(struct quantizing *q, oct_error *err) {
     OCT_TRY(oct_quantization_open(&engine, q->checkpoint, &q->quantization, err));
     struct oct_plan *plan = q->quantization.plan;
     if (!plan) return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: mode QUANTIZE expected", config_path(q->options));
+    if (plan->full_scale > OCT_E4M3_MAX)
+        return oct_fail(err, OCT_UNSUPPORTED, "%s: fp8_config E4M3 expected, E5M2 found", config_path(q->options));
     bool attention = false;
     for (int layer = 0; layer < plan->num_layers; layer++) {
         const struct oct_attention_plan *a = &plan->layers[layer].attention;

@@ -99,26 +99,51 @@ static bool is_per_channel(const struct parts *parts) {
 struct stream {
     struct oct_safetensors_writer writer;
     bool per_channel, static_activations;
+    bool wide_scales; // some scale is not a bf16 number: all are written as float32
     oct_error *err;
 };
+
+static bool is_bf16(float value) {
+    return oct_bf16_round(value) == value;
+}
+
+// As llm-compressor has them, unless QUANT_CONFIG's hp_dtype made others.
+static bool has_wide_scales(const struct oct_fp8_export *export, const struct parts *parts) {
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct oct_linear_plan *plan = parts->items[i].plan;
+        if (!is_bf16(plan->input_scale)) return true;
+        for (int k = 0; k < plan->num_weight_scales; k++)
+            if (!is_bf16(plan->weight_scales[k])) return true;
+    }
+    for (int layer = 0; layer < export->plan->num_layers; layer++) {
+        const struct oct_attention_plan *attention = &export->plan->layers[layer].attention;
+        if (!is_bf16(attention->k_cache_scale) || !is_bf16(attention->v_cache_scale)) return true;
+    }
+    return false;
+}
+
+// rows 0: one scale of a tensor, else one for each row.
+static void declare_scale(struct stream *stream, const char *name, int rows) {
+    oct_safetensors_declare(&stream->writer, name, stream->wide_scales ? "F32" : "BF16",
+                            stream->wide_scales ? sizeof(float) : sizeof(uint16_t), rows ? 2 : 1, (const int64_t[]){rows ? rows : 1, 1});
+}
 
 static void declare_part(struct stream *stream, const struct part *part) {
     char name[512];
     int64_t shape[] = {part->rows, part->linear->in_features};
     if (stream->static_activations) {
         snprintf(name, sizeof name, "%s.input_scale", part->base);
-        oct_safetensors_declare(&stream->writer, name, "BF16", 2, 1, (const int64_t[]){1});
+        declare_scale(stream, name, 0);
     }
     snprintf(name, sizeof name, "%s.weight", part->base);
     oct_safetensors_declare(&stream->writer, name, "F8_E4M3", 1, 2, shape);
     snprintf(name, sizeof name, "%s.weight_scale", part->base);
-    oct_safetensors_declare(&stream->writer, name, "BF16", 2, stream->per_channel ? 2 : 1,
-                            stream->per_channel ? (const int64_t[]){part->rows, 1} : (const int64_t[]){1});
+    declare_scale(stream, name, stream->per_channel ? part->rows : 0);
 }
 
 static oct_status append_scale(struct stream *stream, float scale) {
+    if (stream->wide_scales) return oct_safetensors_append(&stream->writer, &scale, sizeof scale, stream->err);
     uint16_t bits = oct_bf16_from_f32(scale);
-    OCT_CHECK(oct_bf16_to_f32(bits) == scale); // scales are made in bf16
     return oct_safetensors_append(&stream->writer, &bits, sizeof bits, stream->err);
 }
 
@@ -186,7 +211,7 @@ static oct_status write_kv_scales(struct stream *stream, const struct oct_plan *
             char name[OCT_PART_NAME];
             snprintf(name, sizeof name, "model.layers.%d.self_attn.%c_scale", layer, "kv"[i]);
             if (declare)
-                oct_safetensors_declare(&stream->writer, name, "BF16", 2, 1, (const int64_t[]){1});
+                declare_scale(stream, name, 0);
             else
                 OCT_TRY(append_scale(stream, scales[i]));
         }
@@ -222,8 +247,10 @@ oct_status oct_fp8_export_weights(const struct oct_fp8_export *export, const cha
                                   oct_error *err) {
     OCT_CHECK(!export->plan->lm_head.fp8 && !oct_checkpoint_config(export->checkpoint)->fp8.method);
     struct parts parts = collect_parts(export);
-    struct stream stream = {
-        .per_channel = is_per_channel(&parts), .static_activations = export->activation == OCT_ACTIVATION_STATIC, .err = err};
+    struct stream stream = {.per_channel = is_per_channel(&parts),
+                            .static_activations = export->activation == OCT_ACTIVATION_STATIC,
+                            .wide_scales = has_wide_scales(export, &parts),
+                            .err = err};
     oct_status status = write_all(&stream, export, &parts, path, progress);
     oct_safetensors_abandon(&stream.writer);
     free(parts.items);

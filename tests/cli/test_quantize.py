@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from test_cli import GOLDEN, PROGRAM, REFERENCE, TINY, environment, fails, succeeds
+from test_cli import GOLDEN, PROGRAM, REFERENCE, TINY, environment, fails, octavo, succeeds
 
 MODELS = GOLDEN / "model" / "models"
 # The configuration of the checkpoint that vLLM loaded and served (golden/vllm/fp8_checkpoints.txt of the reference data).
@@ -156,13 +156,38 @@ def test_weights_by_channel_and_blocked_modules_are_said_in_the_configuration(qu
     assert nll(tmp_path / "out") == nll(TINY, "--quant-config", quant_config.parent / "pcs.json")
 
 
+@pytest.mark.parametrize("change, dtype", [({"scale_method": "maxabs_arbitrary"}, "BF16"),
+                                           ({"scale_method": "maxabs_arbitrary", "hp_dtype": "fp32"}, "F32"),
+                                           ({"device_for_scales": "GAUDI2"}, "BF16")])
+def test_other_scale_methods_run_nearly_as_inc(change, dtype, quant_config, tmp_path):
+    path = quant_config.parent / "other.json"
+    path.write_text(json.dumps({**json.loads(quant_config.read_text()), "recalc_scales": True, **change}))
+    succeeds("quantize", TINY, "--output", tmp_path / "out", "--quant-config", path)
+    assert tensors(tmp_path / "out")["model.layers.0.mlp.up_proj.weight_scale"][0] == dtype
+    # INC rounds inverse scales to bf16 and, on a Gaudi 2, saturates activations at 240: the format has neither.
+    assert abs(nll(tmp_path / "out")[0] / nll(TINY, "--quant-config", path)[0] - 1) < 2e-3
+
+
+@pytest.mark.parametrize("change, message", [({"fp8_config": "E5M2", "recalc_scales": True}, "fp8_config E4M3 expected, E5M2 found"),
+                                             ({"scale_method": "maxabs_pcs_pow2", "dynamic_quantization": True}, "static activations expected"),
+                                             ({"mode": "MEASURE"}, "mode QUANTIZE expected")])
+def test_what_the_format_cannot_hold_is_refused(change, message, quant_config, tmp_path):
+    path = quant_config.parent / "refused.json"
+    path.write_text(json.dumps({**json.loads(quant_config.read_text()), **change}))
+    result = octavo("quantize", TINY, "--output", tmp_path / "out", "--quant-config", path)
+    assert result.returncode in (1, 2) and message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_needs_no_flags_and_takes_its_own(quantized):
     plain = nll(quantized)
     assert plain == nll(quantized, "--quantization", "compressed-tensors")
     fails(2, 'quantization: "compressed-tensors", the checkpoint\'s own, or nothing expected, "fp8" found', "eval", quantized, "--quantization", "fp8")
     fails(2, 'quantization: "none", the checkpoint\'s own, or nothing expected', "eval", TINY, "--quantization", "compressed-tensors")
     fails(2, "an unquantized model expected, this one is FP8 (compressed-tensors)", "quantize", quantized, "--output", quantized.parent / "again")
-    assert "compressed-tensors fp8 (per token activations)" in succeeds("inspect", quantized).stdout
+    table = succeeds("inspect", quantized).stdout
+    assert "compressed-tensors fp8 (per token activations)" in table and "E4M3, scaled by token" in table
+    assert "E4M3 weights" in succeeds("inspect", TINY, "--quantization", "fp8").stdout
     # The reference of a comparison is the same weights, computed in bf16.
     report = json.loads(succeeds("eval", quantized, "--json", "--window", 64, "--windows", 5, "--against", "bf16").stdout)
     assert 0 < report["reference"]["mean_kl"] < 0.1
