@@ -31,6 +31,14 @@ static oct_status check_options(const struct oct_scheduler_options *options, con
     return OCT_OK;
 }
 
+static void open_samplers(struct oct_scheduler *scheduler) {
+    struct oct_device_info device;
+    oct_device_get_info(scheduler->llama->device, &device);
+    scheduler->num_samplers = device.threads;
+    scheduler->samplers = oct_alloc((size_t)device.threads, sizeof(struct oct_sampler *), "samplers");
+    for (int i = 0; i < device.threads; i++) scheduler->samplers[i] = oct_sampler_new(scheduler->vocab_size);
+}
+
 oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cache, const struct oct_scheduler_options *options,
                               struct oct_scheduler **out, oct_error *err) {
     const struct oct_kv_shape *shape = &cache->shape;
@@ -49,7 +57,8 @@ oct_status oct_scheduler_open(struct oct_llama *llama, struct oct_kv_cache *cach
     scheduler->logits = logits;
     scheduler->logits_bytes = logits_bytes;
     oct_kv_blocks_open(&scheduler->blocks, shape->block_size, shape->num_blocks, !options->no_prefix_caching);
-    scheduler->sampler = oct_sampler_new(llama->config.vocab_size);
+    open_samplers(scheduler);
+    scheduler->results = oct_alloc(seqs, sizeof *scheduler->results, "results of a step");
     TAILQ_INIT(&scheduler->waiting);
     int max_blocks = oct_kv_blocks_needed(&scheduler->blocks, options->max_model_len);
     scheduler->running = oct_alloc(seqs, sizeof *scheduler->running, "running sequences");
@@ -77,7 +86,9 @@ void oct_scheduler_close(struct oct_scheduler *scheduler) {
     while (!TAILQ_EMPTY(&scheduler->waiting)) oct_scheduler_remove(scheduler, TAILQ_FIRST(&scheduler->waiting));
     OCT_CHECK(scheduler->blocks.num_free == scheduler->blocks.num_blocks);
     oct_kv_blocks_close(&scheduler->blocks);
-    oct_sampler_free(scheduler->sampler);
+    for (int i = 0; i < scheduler->num_samplers; i++) oct_sampler_free(scheduler->samplers[i]);
+    free(scheduler->samplers);
+    free(scheduler->results);
     free(scheduler->running);
     free(scheduler->sampled);
     free(scheduler->tokens);

@@ -36,6 +36,15 @@ struct oct_sequence {
 
 TAILQ_HEAD(oct_sequence_queue, oct_sequence);
 
+// What a step makes of one running sequence.
+struct oct_step_result {
+    const float *logits; // (num_scored + samples, vocab_size) its rows of the step's logits
+    int num_scored;      // prompt tokens scored
+    bool samples;        // the rows reach the sequence's end
+    enum oct_sampled_status status;
+    int32_t token;
+};
+
 struct oct_scheduler {
     struct oct_llama *llama; // borrowed, like the cache and the observer
     struct oct_kv_cache *cache;
@@ -43,7 +52,8 @@ struct oct_scheduler {
     struct oct_scheduler_options options;
     int vocab_size;
     struct oct_kv_blocks blocks;
-    struct oct_sampler *sampler;
+    struct oct_sampler **samplers; // (num_samplers) one for each of the device's threads. Owned
+    int num_samplers;
     uint64_t num_added;
     // Both in the order of service: by priority, then by arrival.
     struct oct_sequence_queue waiting;
@@ -57,7 +67,8 @@ struct oct_scheduler {
     int32_t *block_tables;       // (max_num_seqs, max_blocks)
     float *logits;               // (oct_scheduler_logit_rows, vocab_size) pages
     size_t logits_bytes;
-    struct oct_sampled *sampled; // (num_sampled of max_num_seqs) of the last step
+    struct oct_step_result *results; // (max_num_seqs) of each of the running sequences
+    struct oct_sampled *sampled;     // (num_sampled of max_num_seqs) of the last step
     int num_sampled;
     struct oct_scheduler_stats stats;
 };

@@ -70,31 +70,60 @@ static void report(struct oct_scheduler *scheduler, struct oct_sequence *sequenc
     };
 }
 
-// Samples what follows the sequence's last token.
-static void sample(struct oct_scheduler *scheduler, struct oct_sequence *sequence, const float *logits) {
-    int32_t token = -1;
-    if (sequence->num_tokens == sequence->prompt_length) scheduler->stats.prompt_tokens += (uint64_t)sequence->prompt_length;
-    enum oct_sampled_status status = oct_sampler_sample(scheduler->sampler, &sequence->sampling, logits, sequence->tokens,
-                                                        sequence->prompt_length, sequence->num_tokens, &token, sequence->logprobs);
-    if (status == OCT_SAMPLED) {
-        sequence->tokens[sequence->num_tokens++] = token;
-        scheduler->stats.generation_tokens++;
-    }
-    report(scheduler, sequence, status, token);
+// Prompt tokens whose log-probabilities this step's rows give.
+static int count_scored(const struct oct_sequence *sequence) {
+    int end = sequence->num_computed + sequence->num_rows, last = sequence->prompt_length - 1;
+    if (!oct_sequence_scores(sequence)) return 0;
+    if (end > last) end = last;
+    return end > sequence->num_scored ? end - sequence->num_scored : 0;
 }
 
-// Scores the prompt tokens after this step's rows, and moves *logits behind what was theirs. False: they are not finite.
-static bool score_prompt(struct oct_scheduler *scheduler, struct oct_sequence *sequence, const float **logits) {
-    int begin = sequence->num_scored, count = sequence->sampling.num_prompt_logprobs;
-    int end = sequence->num_computed + sequence->num_rows;
-    if (end > sequence->prompt_length - 1) end = sequence->prompt_length - 1;
-    if (!oct_sequence_scores(sequence) || end <= begin) return true;
-    bool finite = true;
-    for (int position = begin; position < end; position++, *logits += scheduler->vocab_size)
-        finite = finite && oct_sampler_score(scheduler->sampler, *logits, sequence->tokens[position + 1], count,
-                                             sequence->prompt_logprobs + (size_t)position * (size_t)count);
-    sequence->num_scored = end;
-    return finite;
+// Where the logits of each running sequence begin: those that score its prompt first, then those that it samples from.
+static void locate_logits(struct oct_scheduler *scheduler) {
+    const float *logits = scheduler->logits;
+    for (int i = 0; i < scheduler->num_running; i++) {
+        const struct oct_sequence *sequence = scheduler->running[i];
+        struct oct_step_result *result = &scheduler->results[i];
+        *result = (struct oct_step_result){.logits = logits, .num_scored = count_scored(sequence), .samples = reaches_end(sequence)};
+        logits += (size_t)(result->num_scored + result->samples) * (size_t)scheduler->vocab_size;
+    }
+}
+
+static void sample_sequence(struct oct_scheduler *scheduler, struct oct_sampler *sampler, int i) {
+    const struct oct_sequence *sequence = scheduler->running[i];
+    struct oct_step_result *result = &scheduler->results[i];
+    const float *logits = result->logits;
+    int width = sequence->sampling.num_prompt_logprobs;
+    result->token = -1;
+    for (int row = 0; row < result->num_scored; row++, logits += scheduler->vocab_size) {
+        int position = sequence->num_scored + row;
+        if (!oct_sampler_score(sampler, logits, sequence->tokens[position + 1], width,
+                               sequence->prompt_logprobs + (size_t)position * (size_t)width)) {
+            result->status = OCT_SAMPLED_NOT_FINITE;
+            return;
+        }
+    }
+    if (result->samples)
+        result->status = oct_sampler_sample(sampler, &sequence->sampling, logits, sequence->tokens, sequence->prompt_length,
+                                            sequence->num_tokens, &result->token, sequence->logprobs);
+}
+
+// On all threads: no sequence's tokens depend on another's.
+static void sample_sequences(void *context, int worker, int begin, int end) {
+    struct oct_scheduler *scheduler = context;
+    for (int i = begin; i < end; i++) sample_sequence(scheduler, scheduler->samplers[worker], i);
+}
+
+static void take_result(struct oct_scheduler *scheduler, struct oct_sequence *sequence, const struct oct_step_result *result) {
+    sequence->num_scored += result->num_scored;
+    sequence->num_computed += sequence->num_rows;
+    if (result->status == OCT_SAMPLED && !result->samples) return; // in the middle of its prompt
+    if (sequence->num_tokens == sequence->prompt_length) scheduler->stats.prompt_tokens += (uint64_t)sequence->prompt_length;
+    if (result->status == OCT_SAMPLED) {
+        sequence->tokens[sequence->num_tokens++] = result->token;
+        scheduler->stats.generation_tokens++;
+    }
+    report(scheduler, sequence, result->status, result->token);
 }
 
 // Sequences that have ended give their blocks back and leave the running ones, whose order stays.
@@ -112,20 +141,12 @@ static void drop_ended(struct oct_scheduler *scheduler) {
 }
 
 void oct_scheduler_run(struct oct_scheduler *scheduler, const struct oct_sampled **out, int *count) {
-    const float *logits = scheduler->logits;
     scheduler->num_sampled = 0;
     oct_llama_forward(scheduler->llama, scheduler->cache, &scheduler->batch, scheduler->logits, scheduler->observer);
     scheduler->stats.steps++;
-    for (int i = 0; i < scheduler->num_running; i++) {
-        struct oct_sequence *sequence = scheduler->running[i];
-        bool samples = reaches_end(sequence), finite = score_prompt(scheduler, sequence, &logits);
-        sequence->num_computed += sequence->num_rows;
-        if (!finite)
-            report(scheduler, sequence, OCT_SAMPLED_NOT_FINITE, -1);
-        else if (samples)
-            sample(scheduler, sequence, logits);
-        if (samples) logits += scheduler->vocab_size;
-    }
+    locate_logits(scheduler);
+    oct_parallel_for(scheduler->llama->device, scheduler->num_running, 1, sample_sequences, scheduler);
+    for (int i = 0; i < scheduler->num_running; i++) take_result(scheduler, scheduler->running[i], &scheduler->results[i]);
     drop_ended(scheduler);
     *out = scheduler->sampled;
     *count = scheduler->num_sampled;

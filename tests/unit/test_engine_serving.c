@@ -420,6 +420,83 @@ static void closing_does_not_wait_for_ever_for_a_step_that_hangs(void **state) {
     assert_int_equal(oct_engine_close(engine, &err), OCT_OK);
 }
 
+// --- random requests --------------------------------------------------------------------------------------------------------------
+
+struct asked {
+    int32_t prompt[100];
+    int length;
+    oct_sampling_params params;
+    bool cancelled;
+};
+
+static int below(uint64_t *random, int end) {
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    return (int)((*random >> 33) % (uint64_t)end);
+}
+
+static struct asked random_request(uint64_t *random) {
+    struct asked asked = {.length = 1 + below(random, 100), .cancelled = below(random, 6) == 0};
+    int family = below(random, 2);
+    for (int i = 0; i < asked.length; i++) asked.prompt[i] = 3 + (i < 70 ? i * 31 + family * 5 : below(random, 1000)) % (VOCAB - 3);
+    asked.params = greedy(1 + below(random, 80));
+    asked.params.has_seed = true;
+    asked.params.seed = (uint64_t)below(random, 1000);
+    asked.params.temperature = below(random, 2);
+    asked.params.top_k = below(random, 2) * 20;
+    asked.params.presence_penalty = below(random, 2);
+    asked.params.priority = below(random, 3);
+    return asked;
+}
+
+// The simulation of the scheduler, a small number of times over the real model: chunks, shared blocks, preemption and batches change no
+// token.
+static void random_requests_say_what_they_say_alone(void **state) {
+    (void)state;
+    enum { SCHEDULES = 12, REQUESTS = 16 };
+    oct_engine *alone = open_engine((oct_engine_options){.max_num_seqs = 1, .no_prefix_caching = true});
+    uint64_t preemptions = 0, hits = 0;
+    for (uint64_t schedule = 1; schedule <= SCHEDULES; schedule++) {
+        uint64_t random = schedule;
+        struct asked asked[REQUESTS];
+        oct_request *requests[REQUESTS];
+        oct_engine *engine = open_engine((oct_engine_options){.max_num_seqs = 2 + below(&random, 6),
+                                                              .max_num_batched_tokens = 8 + below(&random, 60),
+                                                              .num_gpu_blocks_override = 6 + below(&random, 4),
+                                                              .kv_cache_dtype = schedule % 2 ? "auto" : "fp8_inc",
+                                                              .scheduling_policy = schedule % 3 ? "fcfs" : "priority"});
+        oct_engine *reference =
+            schedule % 2 ? alone
+                         : open_engine((oct_engine_options){.max_num_seqs = 1, .no_prefix_caching = true, .kv_cache_dtype = "fp8_inc"});
+        for (int i = 0; i < REQUESTS; i++) {
+            asked[i] = random_request(&random);
+            assert_int_equal(
+                oct_request_submit(engine, asked[i].prompt, (size_t)asked[i].length, &asked[i].params, NULL, NULL, &requests[i], NULL),
+                OCT_OK);
+            if (asked[i].cancelled) oct_request_cancel(requests[i]);
+            if (below(&random, 8) == 0) sleep_ms(1);
+        }
+        for (int i = 0; i < REQUESTS; i++) {
+            struct answer answer = read_answer(requests[i]);
+            oct_request *request;
+            assert_int_equal(
+                oct_request_submit(reference, asked[i].prompt, (size_t)asked[i].length, &asked[i].params, NULL, NULL, &request, NULL),
+                OCT_OK);
+            struct answer expected = read_answer(request);
+            assert_memory_equal(answer.tokens, expected.tokens, (size_t)answer.num_tokens * sizeof *answer.tokens);
+            if (answer.finish != OCT_FINISH_ABORT) assert_int_equal(answer.num_tokens, expected.num_tokens);
+        }
+        oct_engine_stats stats;
+        oct_engine_get_stats(engine, &stats);
+        preemptions += stats.preemptions;
+        hits += stats.prefix_cache_hits;
+        close_engine(engine);
+        if (reference != alone) close_engine(reference);
+    }
+    assert_true(preemptions > 0);
+    assert_true(hits > 0);
+    close_engine(alone);
+}
+
 // --- storms -----------------------------------------------------------------------------------------------------------------------
 
 static void a_storm_of_cancels_leaves_nothing(void **state) {
@@ -459,6 +536,7 @@ int main(void) {
         cmocka_unit_test(warming_up_runs_every_size_and_leaves_no_trace),
         cmocka_unit_test(a_step_that_hangs_fails_its_requests_and_the_engine),
         cmocka_unit_test(closing_does_not_wait_for_ever_for_a_step_that_hangs),
+        cmocka_unit_test(random_requests_say_what_they_say_alone),
         cmocka_unit_test(a_storm_of_cancels_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, fill_prompt, NULL);

@@ -611,8 +611,10 @@ static void prompt_logprobs_are_those_of_every_prefix(void **state) {
             const struct oct_batch *batch = oct_scheduler_plan(scheduler, ++now);
             assert_in_range(batch->num_logit_rows, 0, oct_scheduler_logit_rows(&scheduler->options));
             oct_scheduler_run(scheduler, &sampled, &count);
-            for (int i = 0; i < count; i++)
+            for (int i = 0; i < count; i++) {
                 if (sampled[i].user == &scored) logprobs = sampled[i].prompt_logprobs;
+                if (sampled[i].outcome != OCT_SEQ_RUNNING) oct_scheduler_remove(scheduler, sampled[i].sequence);
+            }
         }
         struct oct_sampler *sampler = oct_sampler_new(VOCAB);
         for (int i = 1; i < 110; i++) {

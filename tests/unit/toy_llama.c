@@ -88,3 +88,16 @@ void oct_llama_forward(struct oct_llama *llama, struct oct_kv_cache *cache, cons
     }
     OCT_CHECK(logit_row == batch->num_logit_rows);
 }
+
+// The device's threads: two, one after the other.
+void oct_device_get_info(const struct oct_device *device, struct oct_device_info *info) {
+    (void)device;
+    *info = (struct oct_device_info){.name = "toy", .isa = "toy", .threads = 2};
+}
+
+void oct_parallel_for(struct oct_device *device, int items, int chunk, void (*task)(void *context, int worker, int begin, int end),
+                      void *context) {
+    (void)device;
+    for (int begin = 0; begin < items; begin += chunk)
+        task(context, begin / chunk % 2, begin, begin + chunk < items ? begin + chunk : items);
+}

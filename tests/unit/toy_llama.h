@@ -1,6 +1,6 @@
-// toy_llama.h: a stand-in for the model: the same functions, without weights. Its "K and V" are the token ids themselves, kept in the
-// physical blocks that the batch names, and its logits are a hash of all tokens that a row sees there. So a wrong block, position, row
-// or order changes the tokens that follow.
+// toy_llama.h: a stand-in for the model and its device: the same functions, without weights. Its "K and V" are the token ids themselves,
+// kept in the physical blocks that the batch names, and its logits are a hash of all tokens that a row sees there. So a wrong block,
+// position, row or order changes the tokens that follow.
 #pragma once
 
 #include "model/llama.h"
