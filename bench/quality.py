@@ -50,7 +50,7 @@ def quantization_configs(model):
     for profile, short in PROFILES.items():
         folder = WORK / "calibrated" / profile
         if not list(folder.glob(f"*/maxabs_quant_{short}.json")):
-            octavo("calibrate", model, "--output", folder, "--device", profile)
+            octavo("calibrate", model, "--output", folder, "--device", profile, "--module-tokens", 0)
         base_path = next(folder.glob(f"*/maxabs_quant_{short}.json"))
         base = json.loads(base_path.read_text())
         for method in METHODS:
