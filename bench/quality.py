@@ -93,7 +93,8 @@ def measure(name, model, flags, reference, sample, data):
     print(f"== {name}", file=sys.stderr)
     text = json.loads(octavo("eval", model, *flags, "--text", data / "owt.txt", "--windows", sample.windows, "--against", "bf16",
                              "--reference", reference, "--json"))
-    row = {"name": name, "perplexity": text["perplexity"], "tokens": text["scored_tokens"], **text["reference"]}
+    divergence = {key: text["reference"][key] for key in ("mean_kl", "p99_kl", "same_top_token")}
+    row = {"name": name, "perplexity": text["perplexity"], "tokens": text["scored_tokens"], **divergence}
     for task in ["social_iqa", "mmlu"]:
         answers = json.loads(octavo("eval", model, *flags, "--multiple-choice", data / f"{task}.jsonl", "--questions", sample.questions,
                                     "--json"))
