@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 
 .NOTPARALLEL:
-.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-quality bench-text clean format check-format help prepare prepare-test
+.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-quality bench-serving bench-text clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -72,6 +72,13 @@ test-reference: all
 	  .deps/reference/bin/python -m pip install --disable-pip-version-check --requirement tests/reference/requirements.txt
 	@PYTHONDONTWRITEBYTECODE=1 .deps/reference/bin/python -m pytest -q -p no:cacheprovider tests/reference
 
+# What the engine adds to the forward pass: throughput of 16 requests, first tokens, shared prompts, warm-up, memory, planning, sampling.
+bench-serving: all model
+	@tools/step.sh bench-serving-build "building the benchmark" ninja -C $(BUILD) -j$(JOBS) bench/bench_serving bench/bench_scheduling
+	@$(BUILD)/bench/bench_scheduling
+	@$(BUILD)/bench/bench_serving smollm2 fp8 fp8_inc
+	@$(BUILD)/bench/bench_serving --requests 100000 tests/golden/model/models/tiny_gguf/model.gguf
+
 # The text layer beside the reference libraries, which are installed for it.
 bench-text: all
 	@tools/step.sh bench-text-pip "installing tiktoken and tokenizers" \
@@ -101,6 +108,7 @@ help:
 	@echo "make fuzz             run the fuzz targets of every parser, in build-fuzz; FUZZ_SECONDS=N makes a long run (default: 30)"
 	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"
 	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
+	@echo "make bench-serving    measure what the engine adds to the forward pass (minutes)"
 	@echo "make bench-text       compare the text layer's speed with tiktoken and Hugging Face tokenizers (minutes)"
 	@echo "make bench-quality    measure what each kind of quantization costs (hours; QUICK=1: a sample), into docs/quality.md"
 	@echo "make format           format the C files; make check-format only checks them"

@@ -170,11 +170,17 @@ static int cut_top_p(const struct weighting *w, struct oct_ranking *ranking, dou
     return ranking->count;
 }
 
-static int32_t draw_from_best(const struct weighting *w, struct oct_ranking *ranking, int count, double target) {
-    double passed = 0;
-    struct oct_candidate chosen = oct_ranked(ranking, 0);
-    for (int i = 0; i < count && passed <= target; i++) {
-        chosen = oct_ranked(ranking, i);
+// From the first `count` candidates, which together weigh `total`, or from those of them that hold top_p of it.
+static int32_t draw_from_candidates(struct oct_sampler *sampler, const struct oct_sampling *sampling, const struct weighting *w, int count,
+                                    double total, double u) {
+    struct oct_ranking ranking = {sampler->candidates, count, count};
+    bool cut = sampling->top_p < 1;
+    double held = total, passed = 0;
+    if (cut) ranking = oct_rank(sampler->candidates, count);
+    int kept = cut ? cut_top_p(w, &ranking, (double)sampling->top_p, total, &held) : count;
+    struct oct_candidate chosen = sampler->candidates[0];
+    for (int i = 0; i < kept && passed <= u * held; i++) {
+        chosen = cut ? oct_ranked(&ranking, i) : sampler->candidates[i];
         passed += (double)weight_of(w, chosen.logit);
     }
     return chosen.id;
@@ -198,13 +204,21 @@ static int32_t draw_top_k(struct oct_sampler *sampler, const struct oct_sampling
 static int32_t draw_top_p(struct oct_sampler *sampler, const struct oct_sampling *sampling, const struct weighting *w, const float *logits,
                           double u) {
     const double margin = 0.5; // far more than rounding could move the bound
-    double total = total_weight(w, logits, sampler->vocab_size), held;
+    double total = total_weight(w, logits, sampler->vocab_size);
     double lightest = margin * (1 - (double)sampling->top_p) / sampler->vocab_size * total;
-    float bound = w->highest + sampling->temperature * (float)log(lightest);
-    float least = bound > w->least ? bound : w->least;
-    struct oct_ranking ranking = oct_rank(sampler->candidates, oct_collect(logits, sampler->vocab_size, least, sampler->candidates));
-    int count = cut_top_p(w, &ranking, (double)sampling->top_p, total, &held);
-    return draw_from_best(w, &ranking, count, u * held);
+    float least = w->highest + sampling->temperature * (float)log(lightest);
+    if (least < w->least) least = w->least;
+    int count = oct_collect(logits, sampler->vocab_size, least, sampler->candidates);
+    return draw_from_candidates(sampler, sampling, w, count, total, u);
+}
+
+// Few tokens are within min_p of the best: only those are weighed.
+static int32_t draw_min_p(struct oct_sampler *sampler, const struct oct_sampling *sampling, const struct weighting *w, const float *logits,
+                          double u) {
+    int count = oct_collect(logits, sampler->vocab_size, w->least, sampler->candidates);
+    double total = 0;
+    for (int i = 0; i < count; i++) total += (double)weight_of(w, sampler->candidates[i].logit);
+    return draw_from_candidates(sampler, sampling, w, count, total, u);
 }
 
 static int32_t draw(struct oct_sampler *sampler, const struct oct_sampling *sampling, const float *logits, float highest, double u) {
@@ -214,6 +228,7 @@ static int32_t draw(struct oct_sampler *sampler, const struct oct_sampling *samp
         w.least = least > w.least ? least : w.least;
     }
     if (sampling->top_k > 0 && sampling->top_k < sampler->vocab_size) return draw_top_k(sampler, sampling, &w, logits, u);
+    if (sampling->min_p > 0) return draw_min_p(sampler, sampling, &w, logits, u);
     if (sampling->top_p < 1) return draw_top_p(sampler, sampling, &w, logits, u);
     return draw_from_all(&w, logits, sampler->vocab_size, u);
 }

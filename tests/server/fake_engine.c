@@ -1,7 +1,7 @@
 // fake_engine.c: octavo.h without a model, so that the server can be tested alone and fast. A token is one byte (id = byte + 3); the
 // answer repeats the prompt's text over and over. Words in the prompt steer it:
 //   !delay=20     milliseconds between tokens        !eos=5      ends by itself after 5 tokens
-//   !fail=3       fails in place of token 3          !refuse     submitting fails
+//   !fail=3       fails in place of token 3          !refuse     submitting fails; !busy: for now
 //   !seeded      says the letter that the seed numbers
 //   !slowtext=50  tokenizing takes 50 ms             !say=TEXT;  the answer repeats TEXT instead
 
@@ -259,6 +259,10 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     if (strstr(text, "!refuse")) {
         free(text);
         return fail(err, OCT_INVALID_ARGUMENT, "refused");
+    }
+    if (strstr(text, "!busy")) {
+        free(text);
+        return fail(err, OCT_UNAVAILABLE, "The engine is currently busy");
     }
     oct_request *r = calloc(1, sizeof *r);
     r->engine = engine;

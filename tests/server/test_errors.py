@@ -67,6 +67,12 @@ def test_parameters_about_tokens_are_checked_as_vllm_checks_them(server, param, 
     assert (status, error["param"]) == (400, param) and text in error["message"]
 
 
+def test_a_full_queue_is_503_as_vllm_words_it(server):
+    status, error = refusal(server, "/v1/completions", prompt="!busy")
+    assert (status, error["type"], error["code"], error["param"]) == (503, "Service Unavailable", 503, None)
+    assert error["message"].startswith("The engine is currently busy")
+
+
 def test_parameters_about_tokens_are_taken(server):
     for body in ({"logit_bias": {"5": 1, " 7": -200}}, {"logit_bias": {}}, {"allowed_token_ids": [5]}, {"bad_words": ["x"]}, {"priority": -3},
                  {"prompt_logprobs": 2}, {"logprob_token_ids": [4], "logprobs": 1}, {"repetition_detection": {"max_pattern_size": 0}},

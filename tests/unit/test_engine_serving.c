@@ -53,7 +53,7 @@ static oct_engine *open_engine(oct_engine_options options) {
     oct_engine *engine;
     oct_error err = {OCT_OK, ""};
     options.model = golden_path("model/models/tiny_gguf/model.gguf");
-    options.threads = 1;
+    options.threads = 2; // sampling takes all of them
     if (!options.kv_cache_bytes && !options.num_gpu_blocks_override && options.gpu_memory_utilization == 0)
         options.kv_cache_bytes = 1 << 20;
     if (oct_engine_open(&options, &engine, &err) != OCT_OK) fail_msg("%s", err.message);
