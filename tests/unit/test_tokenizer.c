@@ -361,6 +361,7 @@ static void an_unsupported_part_is_named(void **state) {
         const char *json, *named;
     } cases[] = {
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", "WordPiece"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"BertNormalizer\"}}", "BertNormalizer"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
@@ -386,6 +387,8 @@ static void an_unsupported_part_is_named(void **state) {
          "\"a\"},"
          "\"content\":\"--------------------------------------------------------------------------------\"}}",
          "64 times as long"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":{}}",
+         "added_tokens: an array expected, object found"},
         {"[]", "BPE"},
         {"{", "not valid JSON"},
     };
