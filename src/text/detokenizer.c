@@ -111,10 +111,11 @@ oct_status oct_detokenizer_load(const char *name, const json_t *json, struct oct
         if (!one_character(json_object_get(json, "replacement"), out->mark)) {
             return oct_fail(err, OCT_CORRUPT, "%s: decoder Metaspace: a replacement of one character expected", name);
         }
-        add_replace(out, out->mark, strlen(out->mark), " ", 1);
         const char *scheme = json_string_value(json_object_get(json, "prepend_scheme"));
         const json_t *prefix = json_object_get(json, "add_prefix_space");
-        if ((scheme && strcmp(scheme, "never") == 0) || (!scheme && json_is_false(prefix))) out->mark[0] = '\0';
+        if (scheme ? strcmp(scheme, "never") != 0 : !json_is_false(prefix)) return OCT_OK;
+        out->kind = OCT_DETOKENIZE_SEQUENCE; // nothing was put before the text, so that no token is special
+        add_replace(out, out->mark, strlen(out->mark), " ", 1);
         return OCT_OK;
     }
     bool fused = false;
@@ -283,6 +284,20 @@ static bool is_byte_token(const char *text, size_t length, unsigned char *byte) 
     return true;
 }
 
+// Marks are spaces, but for those of the first token, which vanish. Its other spaces stay, so that the two must be told apart here.
+static void push_marked(const struct oct_detokenizer *detokenizer, struct oct_decode_stream *stream, const char *token, size_t length,
+                        struct oct_buffer *text) {
+    const size_t mark = strlen(detokenizer->mark);
+    for (const char *found; (found = memmem(token, length, detokenizer->mark, mark));) {
+        size_t before = (size_t)(found - token);
+        emit(detokenizer, stream, token, before, text);
+        if (stream->first_done) emit(detokenizer, stream, " ", 1, text);
+        token += before + mark, length -= before + mark;
+    }
+    emit(detokenizer, stream, token, length, text);
+    stream->first_done = true;
+}
+
 void oct_detokenizer_push(const struct oct_detokenizer *detokenizer, struct oct_decode_stream *stream, int32_t id, bool whole_runs,
                           struct oct_buffer *text) {
     size_t length;
@@ -303,11 +318,7 @@ void oct_detokenizer_push(const struct oct_detokenizer *detokenizer, struct oct_
         emit(detokenizer, stream, token, length, text);
         return;
     case OCT_DETOKENIZE_METASPACE:
-        for (size_t i = 0; i < length; i++) {
-            if (!stream->first_done && detokenizer->mark[0] && token[i] == ' ') continue; // only marks have become spaces: see prepare
-            emit(detokenizer, stream, token + i, 1, text);
-        }
-        stream->first_done = true;
+        push_marked(detokenizer, stream, token, length, text);
         return;
     case OCT_DETOKENIZE_SPACED:
         if (stream->first_done) oct_buffer_append(text, " ", 1);

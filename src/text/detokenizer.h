@@ -20,7 +20,7 @@ struct oct_detokenizer {
     bool byte_fallback;
     int strip_left; // at most that many leading strip_character are dropped from the whole text
     char strip_character[5];
-    char mark[5]; // METASPACE: its replacement; "" where the first token keeps its space
+    char mark[5]; // METASPACE: the character that stands for a space
     struct {
         char *pattern, *content; // (pattern_length), (content_length) owned
         size_t pattern_length, content_length;

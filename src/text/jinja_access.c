@@ -60,11 +60,11 @@ static bool special_attribute(struct jinja *j, struct jinja_value object, struct
     return false;
 }
 
-static struct jinja_value bind_method(struct jinja *j, struct jinja_value object, struct oct_span name, bool *known) {
+static struct jinja_value bind_method(struct jinja *j, struct jinja_value object, struct jinja_value name, bool *known) {
     bool unsafe = false;
-    jinja_call call = jinja_find_method(object, name, &unsafe);
+    jinja_call call = jinja_find_method(object, *name.string, &unsafe);
     *known = call || unsafe;
-    if (!call) return jinja_undefined_named((struct jinja_value){.type = JINJA_STRING, .string = NULL});
+    if (!call) return jinja_undefined_named(name);
     struct jinja_function *function = jinja_alloc(j, 1, sizeof *function);
     *function = (struct jinja_function){"method", call, object};
     return (struct jinja_value){.type = JINJA_FUNCTION, .function = function};
@@ -102,7 +102,7 @@ struct jinja_value jinja_attribute(struct jinja *j, struct jinja_value object, s
     bool known;
     if (jinja_is_undefined(object)) jinja_fail_undefined(j, object);
     if (special_attribute(j, object, *name.string, &result)) return result;
-    result = bind_method(j, object, *name.string, &known);
+    result = bind_method(j, object, name, &known);
     if (known) return result;
     return find_item(j, object, name, &result) ? result : jinja_undefined_named(name);
 }
@@ -114,7 +114,7 @@ struct jinja_value jinja_item(struct jinja *j, struct jinja_value object, struct
     if (find_item(j, object, key, &result)) return result;
     if (!jinja_is_string(key)) return jinja_undefined();
     if (special_attribute(j, object, *key.string, &result)) return result;
-    result = bind_method(j, object, *key.string, &known);
+    result = bind_method(j, object, key, &known);
     return known ? result : jinja_undefined_named(key);
 }
 

@@ -54,7 +54,7 @@ static struct jinja_node *parse_block_body(struct jinja_parser *parser, const ch
 }
 
 static struct jinja_node *parse_if(struct jinja_parser *parser) {
-    static const char *const ends[] = {"elif", "else", "endif", NULL}, *const else_ends[] = {"endif", NULL};
+    static const char *const ends[] = {"endif", "elif", "else", NULL}, *const else_ends[] = {"endif", NULL};
     struct jinja_node *node = jinja_new_node(parser, NODE_IF, NULL);
     struct jinja_node *current = node;
     struct oct_span before;

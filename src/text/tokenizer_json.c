@@ -139,12 +139,14 @@ static oct_status load_merges(const struct document *document, struct oct_json_c
     return status;
 }
 
+static oct_status check_model_type(const char *name, const json_t *model, oct_error *err) {
+    const char *type = json_string_value(json_object_get(model, "type"));
+    if (type ? !strcmp(type, "BPE") : json_object_get(model, "merges") != NULL) return OCT_OK;
+    return oct_fail(err, OCT_UNSUPPORTED, "%s: model type BPE expected, %s found", name, type ? type : "(none)");
+}
+
 static oct_status load_model(const struct document *document, const json_t *model, struct oct_tokenizer *tokenizer, oct_error *err) {
     const char *name = document->name;
-    const char *type = json_string_value(json_object_get(model, "type"));
-    if (type ? strcmp(type, "BPE") != 0 : !json_object_get(model, "merges")) {
-        return oct_fail(err, OCT_UNSUPPORTED, "%s: model type BPE expected, %s found", name, type ? type : "(none)");
-    }
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < 2; i++) {
         if (json_string_length(json_object_get(model, affixes[i])))
@@ -178,7 +180,10 @@ static oct_status load_model(const struct document *document, const json_t *mode
 static oct_status load_added_tokens(const char *name, const json_t *json, struct oct_tokenizer *tokenizer, oct_error *err) {
     size_t i, bytes = 0;
     json_t *entry;
-    json_array_foreach(json_object_get(json, "added_tokens"), i, entry) {
+    const json_t *entries = json_object_get(json, "added_tokens");
+    if (entries && !json_is_array(entries) && !json_is_null(entries))
+        return oct_fail(err, OCT_CORRUPT, "%s: added_tokens: an array expected, %s found", name, oct_json_kind(entries));
+    json_array_foreach(entries, i, entry) {
         const json_t *content = json_object_get(entry, "content");
         if (!json_is_string(content)) return oct_fail(err, OCT_CORRUPT, "%s: added_tokens[%zu]: a string \"content\" expected", name, i);
         bytes += json_string_length(content);
@@ -363,6 +368,7 @@ static oct_status load(struct document *document, struct oct_tokenizer *tokenize
     struct oct_json_cursor in = {document->text, document->text + document->length}, merges;
     OCT_TRY(read_large_values(document, &in, false, tokenizer, err));
     OCT_TRY(parse_rest(document, err));
+    OCT_TRY(check_model_type(document->name, json_object_get(document->rest, "model"), err)); // others have no merges
     merges = document->merges;
     if (merges.at < document->vocabulary.at) OCT_TRY(load_merges(document, &merges, tokenizer, err));
     OCT_TRY(load_parts(document, tokenizer, err));

@@ -470,8 +470,13 @@ static void rendering_fails_with_the_line_and_the_template_s_own_message(void **
     oct_chat_template_free(chat);
     static const char broken[] = "a\n{% if x %}\n";
     assert_int_equal(oct_chat_template_compile("test", broken, strlen(broken), &chat, &err), OCT_INVALID_ARGUMENT);
-    assert_non_null(strstr(err.message, "test, line 2"));
+    assert_string_equal(err.message, "test, line 2: unexpected end of template, 'endif' expected");
     assert_null(chat);
+    static const char changing[] = "{{ messages.append(1) }}"; // the sandbox has no methods that change a value
+    assert_int_equal(oct_chat_template_compile("test", changing, strlen(changing), &chat, &err), OCT_OK);
+    assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
+    assert_string_equal(err.message, "test, line 1: 'append' is undefined");
+    oct_chat_template_free(chat);
     json_decref(messages);
 }
 

@@ -361,6 +361,7 @@ static void an_unsupported_part_is_named(void **state) {
         const char *json, *named;
     } cases[] = {
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", "WordPiece"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"BertNormalizer\"}}", "BertNormalizer"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
@@ -386,6 +387,8 @@ static void an_unsupported_part_is_named(void **state) {
          "\"a\"},"
          "\"content\":\"--------------------------------------------------------------------------------\"}}",
          "64 times as long"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":{}}",
+         "added_tokens: an array expected, object found"},
         {"[]", "BPE"},
         {"{", "not valid JSON"},
     };
@@ -472,6 +475,21 @@ static void decodes_as(const struct oct_tokenizer *tokenizer, size_t count, cons
     oct_decode_stream_free(&stream);
     oct_buffer_free(&whole);
     oct_buffer_free(&streamed);
+}
+
+// Of the first token, a Metaspace decoder drops what stands for a space, but no space.
+static void only_marks_of_the_first_token_vanish(void **state) {
+    (void)state;
+    oct_error err = {0};
+    struct oct_tokenizer *tokenizer =
+        from_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"x\":0,\"\\u2581\":1},\"merges\":[]},"
+                  "\"decoder\":{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\",\"prepend_scheme\":\"first\"},"
+                  "\"added_tokens\":[{\"id\":2,\"content\":\" a\\u2581b c\"}]}",
+                  &err);
+    assert_non_null(tokenizer);
+    decodes_as(tokenizer, 2, (int32_t[]){2, 2}, 0, " ab c a b c");
+    decodes_as(tokenizer, 3, (int32_t[]){1, 1, 0}, 0, " x");
+    oct_tokenizer_free(tokenizer);
 }
 
 static void added_tokens_in_a_row_can_be_joined(void **state) {
@@ -669,6 +687,7 @@ int main(void) {
         cmocka_unit_test(a_decoder_that_would_fill_memory_is_an_error),
         cmocka_unit_test(special_names_are_read_beside_the_tokenizer),
         cmocka_unit_test(a_normalized_added_token_comes_out_normalized),
+        cmocka_unit_test(only_marks_of_the_first_token_vanish),
         cmocka_unit_test(added_tokens_in_a_row_can_be_joined),
         cmocka_unit_test(a_joined_token_is_given_as_it_is_spelled),
         cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
