@@ -230,6 +230,7 @@ FILTER(filter_dictsort) {
     bool reverse = jinja_truth(jinja_argument_or(arguments, 2, "reverse", jinja_bool(false)));
     if (self.type != JINJA_DICT) jinja_fail(j, "dictsort: a mapping expected, %s found", jinja_type_name(self));
     bool by_value = jinja_is_string(by) && jinja_span_is(*by.string, "value");
+    if (!by_value && !(jinja_is_string(by) && jinja_span_is(*by.string, "key"))) jinja_fail(j, "dictsort: by 'key' or 'value' expected");
     const struct jinja_list *pairs = filter_items(j, self, &(struct jinja_arguments){0}).iterator->list;
     struct jinja_value *keys = jinja_alloc(j, pairs->count + 1, sizeof *keys);
     for (size_t i = 0; i < pairs->count; i++) keys[i] = fold_case(j, pairs->items[i].list->items[by_value], case_sensitive);

@@ -477,6 +477,11 @@ static void rendering_fails_with_the_line_and_the_template_s_own_message(void **
     assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
     assert_string_equal(err.message, "test, line 1: 'append' is undefined");
     oct_chat_template_free(chat);
+    static const char misspelt[] = "{{ {} | dictsort(by='vaule') }}";
+    assert_int_equal(oct_chat_template_compile("test", misspelt, strlen(misspelt), &chat, &err), OCT_OK);
+    assert_int_equal(oct_chat_render(chat, messages, &options, &prompt, &err), OCT_INVALID_ARGUMENT);
+    assert_string_equal(err.message, "test, line 1: dictsort: by 'key' or 'value' expected");
+    oct_chat_template_free(chat);
     json_decref(messages);
 }
 
