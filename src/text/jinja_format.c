@@ -9,12 +9,15 @@
 #define MAX_WIDTH 100000
 
 struct field {
-    char fill[5]; // one character
-    char align;   // '<', '>', '^', or 0
+    struct oct_span fill; // one character, of the format where it names one: a message must not choose an unmarked one
+    char align;           // '<', '>', '^', or 0
     bool zero, plus, space, alternate, comma;
     int width, precision; // precision -1: none
     char kind;            // conversion, 0: none
 };
+
+#define SPACE_FILL ((struct oct_span){.text = " ", .length = 1})
+#define ZERO_FILL  ((struct oct_span){.text = "0", .length = 1})
 
 // Reads digits at text[*at]; a number over MAX_WIDTH is an error.
 static int read_width(struct jinja *j, struct oct_span text, size_t *at) {
@@ -30,9 +33,9 @@ static void pad(struct jinja *j, struct jinja_text *out, struct oct_span text, c
     size_t count = jinja_count_characters(text), width = (size_t)field->width;
     size_t room = width > count ? width - count : 0;
     size_t left = align == '>' ? room : align == '^' ? room / 2 : 0;
-    for (size_t i = 0; i < left; i++) jinja_text_puts(j, out, field->fill);
+    for (size_t i = 0; i < left; i++) jinja_text_add(j, out, field->fill);
     jinja_text_add(j, out, text);
-    for (size_t i = left; i < room; i++) jinja_text_puts(j, out, field->fill);
+    for (size_t i = left; i < room; i++) jinja_text_add(j, out, field->fill);
 }
 
 static void format_number(struct jinja *j, struct jinja_text *out, struct jinja_value value, struct field *field) {
@@ -79,7 +82,7 @@ struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format,
         jinja_text_add(j, &out, oct_subspan(format, i, next));
         if (!percent) break;
         i = next + 1;
-        struct field field = {.fill = " ", .precision = -1};
+        struct field field = {.fill = SPACE_FILL, .precision = -1};
         struct jinja_value value = jinja_undefined();
         bool has_value = false;
         if (i < format.length && format.text[i] == '(') {
@@ -102,7 +105,7 @@ struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format,
         if (i >= format.length) jinja_fail(j, "incomplete format");
         field.kind = format.text[i++];
         if (field.kind == '%') {
-            jinja_text_puts(j, &out, "%");
+            jinja_text_add(j, &out, oct_subspan(format, i - 1, i));
             continue;
         }
         if (!has_value) {
@@ -129,13 +132,12 @@ struct jinja_value jinja_format_percent(struct jinja *j, struct oct_span format,
 
 // [[fill]align][sign][#][0][width][,][.precision][type]
 static struct field parse_field(struct jinja *j, struct oct_span text) {
-    struct field field = {.fill = " ", .precision = -1};
+    struct field field = {.fill = SPACE_FILL, .precision = -1};
     size_t i = 0;
     uint32_t code;
     size_t n = text.length ? oct_utf8_next(text.text, &code) : 0;
     if (n && n < text.length && strchr("<>^", text.text[n])) {
-        memset(field.fill, 0, sizeof field.fill);
-        memcpy(field.fill, text.text, n);
+        field.fill = oct_subspan(text, 0, n);
         field.align = text.text[n];
         i = n + 1;
     } else if (n && strchr("<>^", text.text[0])) {
@@ -232,7 +234,7 @@ struct jinja_value jinja_format_braces(struct jinja *j, struct oct_span format, 
         if (spec.length && !as_repr && !as_text && !jinja_is_string(value) && !jinja_is_undefined(value)) {
             jinja_fail(j, "unsupported format string passed to %s.__format__", jinja_type_name(value));
         }
-        if (field.zero && !field.align) strcpy(field.fill, "0");
+        if (field.zero && !field.align) field.fill = ZERO_FILL;
         as_repr ? jinja_repr(j, &text, value) : jinja_print(j, &text, value);
         struct oct_span span = jinja_text_span(&text);
         if (field.precision >= 0) span = oct_subspan(span, 0, jinja_character_offset(span, (size_t)field.precision));

@@ -294,6 +294,8 @@ static void what_came_out_of_a_message_is_marked_byte_by_byte(void **state) {
     marks_are("{{ messages[0].content.split(',') | join('|') }}", "a,b", "a|b", "101");
     marks_are("{{ '%s=%s' % ('k', messages[0].content) }}", "v", "k=v", "001");
     marks_are("{{ '{}={:>3}'.format('k', messages[0].content) }}", "v", "k=  v", "00001");
+    marks_are("{{ messages[0].content.format('v') }}", "{:<>3}", "<<v", "110"); // a message as the format
+    marks_are("{{ messages[0].content % 'v' }}", "%%<%s", "%<v", "110");
     marks_are("{{ messages[0].content | tojson }}", "a\"\n", "\"a\\\"\\n\"", "0111110");
     marks_are("{{ [messages[0].content] }}", "a'", "[\"a'\"]", "001100");
     marks_are("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(messages[0].content) }}", "q", "<q>", "010");
