@@ -243,107 +243,91 @@ struct jinja_value jinja_format_braces(struct jinja *j, struct oct_span format, 
     return jinja_text_value(j, &out);
 }
 
-struct jinja_value jinja_format_time(struct jinja *j, struct oct_span format) {
+// The decimal number of a directive with its least width; false: it has none.
+static bool time_number(const struct tm *now, char directive, int *width, int *number) {
+    const struct {
+        char directive;
+        int width, number;
+    } numbers[] = {
+        {'Y', 4, now->tm_year + 1900}, {'y', 2, now->tm_year % 100}, {'m', 2, now->tm_mon + 1},
+        {'d', 2, now->tm_mday},        {'H', 2, now->tm_hour},       {'I', 2, now->tm_hour % 12 ? now->tm_hour % 12 : 12},
+        {'M', 2, now->tm_min},         {'S', 2, now->tm_sec},        {'j', 3, now->tm_yday + 1},
+        {'w', 1, now->tm_wday},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (numbers[i].directive != directive) continue;
+        *width = numbers[i].width, *number = numbers[i].number;
+        return true;
+    }
+    return false;
+}
+
+// The text of a directive, of which `length` bytes count; NULL: it has none. Not strftime's: the output must not depend on the locale.
+static const char *time_text(const struct tm *now, char directive, int *length) {
     static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
     static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
                                          "July",    "August",   "September", "October", "November", "December"};
-    const struct tm *now = &j->now; // not strftime: the output must not depend on the locale
-    struct jinja_text out = {0};
+    const char *day = days[now->tm_wday % 7], *month = months[now->tm_mon % 12];
+    const struct {
+        char directive;
+        int length;
+        const char *text;
+    } texts[] = {
+        {'A', 16, day},     {'a', 3, day}, {'B', 16, month}, {'b', 3, month}, {'h', 3, month}, {'p', 2, now->tm_hour < 12 ? "AM" : "PM"},
+        {'f', 6, "000000"}, {'Z', 0, ""},  {'z', 0, ""},     {'n', 1, "\n"},  {'t', 1, "\t"},  {'%', 1, "%"},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].directive == directive) return *length = texts[i].length, texts[i].text;
+    return NULL;
+}
+
+// The format that a directive is short for; NULL: it is short for none.
+static const char *time_format(char directive) {
+    switch (directive) {
+    case 'F':
+        return "%Y-%m-%d";
+    case 'T':
+    case 'X':
+        return "%H:%M:%S";
+    case 'R':
+        return "%H:%M";
+    case 'D':
+    case 'x':
+        return "%m/%d/%y";
+    default:
+        return NULL;
+    }
+}
+
+static void format_time(struct jinja *j, struct oct_span format, struct jinja_text *out) {
     for (size_t i = 0; i < format.length; i++) {
         if (format.text[i] != '%' || i + 1 == format.length) {
-            jinja_text_add(j, &out, oct_subspan(format, i, i + 1));
+            jinja_text_add(j, out, oct_subspan(format, i, i + 1));
             continue;
         }
-        char line[64] = "";
         bool bare = format.text[i + 1] == '-' && i + 2 < format.length; // %-d: without a leading zero
         i += 1 + bare;
-        const char *two = bare ? "%d" : "%02d";
-        int hour = now->tm_hour % 12 ? now->tm_hour % 12 : 12;
-        switch (format.text[i]) {
-        case 'Y':
-            snprintf(line, sizeof line, "%04d", now->tm_year + 1900);
-            break;
-        case 'y':
-            snprintf(line, sizeof line, two, now->tm_year % 100);
-            break;
-        case 'm':
-            snprintf(line, sizeof line, two, now->tm_mon + 1);
-            break;
-        case 'd':
-            snprintf(line, sizeof line, two, now->tm_mday);
-            break;
-        case 'e':
-            snprintf(line, sizeof line, "%2d", now->tm_mday);
-            break;
-        case 'H':
-            snprintf(line, sizeof line, two, now->tm_hour);
-            break;
-        case 'I':
-            snprintf(line, sizeof line, two, hour);
-            break;
-        case 'M':
-            snprintf(line, sizeof line, two, now->tm_min);
-            break;
-        case 'S':
-            snprintf(line, sizeof line, two, now->tm_sec);
-            break;
-        case 'j':
-            snprintf(line, sizeof line, bare ? "%d" : "%03d", now->tm_yday + 1);
-            break;
-        case 'p':
-            strcpy(line, now->tm_hour < 12 ? "AM" : "PM");
-            break;
-        case 'A':
-            strcpy(line, days[now->tm_wday % 7]);
-            break;
-        case 'a':
-            memcpy(line, days[now->tm_wday % 7], 3);
-            break;
-        case 'B':
-            strcpy(line, months[now->tm_mon % 12]);
-            break;
-        case 'b':
-        case 'h':
-            memcpy(line, months[now->tm_mon % 12], 3);
-            break;
-        case 'w':
-            snprintf(line, sizeof line, "%d", now->tm_wday);
-            break;
-        case 'F':
-            snprintf(line, sizeof line, "%04d-%02d-%02d", now->tm_year + 1900, now->tm_mon + 1, now->tm_mday);
-            break;
-        case 'T':
-            snprintf(line, sizeof line, "%02d:%02d:%02d", now->tm_hour, now->tm_min, now->tm_sec);
-            break;
-        case 'R':
-            snprintf(line, sizeof line, "%02d:%02d", now->tm_hour, now->tm_min);
-            break;
-        case 'D':
-        case 'x':
-            snprintf(line, sizeof line, "%02d/%02d/%02d", now->tm_mon + 1, now->tm_mday, now->tm_year % 100);
-            break;
-        case 'X':
-            snprintf(line, sizeof line, "%02d:%02d:%02d", now->tm_hour, now->tm_min, now->tm_sec);
-            break;
-        case 'f':
-            strcpy(line, "000000");
-            break;
-        case 'Z':
-        case 'z':
-            break;
-        case 'n':
-            strcpy(line, "\n");
-            break;
-        case 't':
-            strcpy(line, "\t");
-            break;
-        case '%':
-            strcpy(line, "%");
-            break;
-        default:
-            jinja_fail(j, "strftime_now: %%%c is not supported", format.text[i]);
+        char directive = format.text[i], line[32];
+        const char *longer = time_format(directive), *text;
+        int length, number;
+        if (longer) {
+            format_time(j, (struct oct_span){.text = longer, .length = strlen(longer)}, out);
+            continue;
         }
-        jinja_text_puts(j, &out, line);
+        if (directive == 'e')
+            snprintf(line, sizeof line, "%2d", j->now.tm_mday);
+        else if (time_number(&j->now, directive, &length, &number))
+            snprintf(line, sizeof line, "%0*d", bare ? 1 : length, number);
+        else if ((text = time_text(&j->now, directive, &length)))
+            snprintf(line, sizeof line, "%.*s", length, text);
+        else
+            jinja_fail(j, "strftime_now: %%%c is not supported", directive);
+        jinja_text_puts(j, out, line);
     }
+}
+
+struct jinja_value jinja_format_time(struct jinja *j, struct oct_span format) {
+    struct jinja_text out = {0};
+    format_time(j, format, &out);
     return jinja_text_value(j, &out);
 }
