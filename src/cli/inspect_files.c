@@ -105,18 +105,16 @@ static json_t *to_json(const struct oct_value *value) {
 
 // --- files ------------------------------------------------------------------------------------------------------------------------
 
-static oct_status show_nodes(const char *path, struct oct_value *root, json_t *files, oct_error *err) {
+static void show_nodes(const char *path, const struct oct_value *root, json_t *files) {
     const struct oct_value *nodes = oct_dict_get(root, "Nodes"), *mode = oct_dict_get(root, "Mode");
-    if (nodes->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: a dict \"Nodes\" expected", path);
     const char *kind = mode && mode->kind == OCT_VALUE_STRING ? mode->bytes : "?";
     if (files) {
         json_array_append_new(files, json_pack("{s:s, s:s, s:o}", "path", path, "mode", kind, "nodes", to_json(nodes)));
-        return OCT_OK;
+        return;
     }
     printf("%s: %zu modules, %s\n", path, nodes->count / 2, kind);
     oct_print_nodes(nodes);
     putchar('\n');
-    return OCT_OK;
 }
 
 static oct_status show_list(const char *path, const struct oct_value *list, json_t *files, oct_error *err) {
@@ -180,14 +178,14 @@ static oct_status show_file(const char *path, json_t *files, oct_error *err) {
     oct_status status;
     if (ends_with(path, ".npz")) {
         status = oct_node_file_read_any(path, &tree, &root, err);
-        if (status == OCT_OK) status = show_nodes(path, root, files, err);
+        if (status == OCT_OK) show_nodes(path, root, files);
     } else {
         status = oct_python_json_read(path, &tree, &root, err);
         if (status == OCT_OK && root->kind == OCT_VALUE_LIST) {
             status = show_list(path, root, files, err);
         } else if (status == OCT_OK && oct_dict_get(root, "Nodes")) {
             status = oct_node_file_read_any(path, &tree, &root, err);
-            if (status == OCT_OK) status = show_nodes(path, root, files, err);
+            if (status == OCT_OK) show_nodes(path, root, files);
         } else if (status == OCT_OK) {
             status = show_config(path, files, err);
         }

@@ -241,8 +241,7 @@ static oct_status write_section(struct oct_buffer *page, const char *measurement
         const struct oct_value *names = scaled ? scaled : measured;
         for (size_t i = 0; i + 1 < names->count; i += 2) {
             const char *module = names->items[i]->bytes;
-            if (names->items[i]->kind == OCT_VALUE_STRING)
-                add_node(&tensors, module, oct_dict_get(measured, module), oct_dict_get(scaled, module));
+            add_node(&tensors, module, oct_dict_get(measured, module), oct_dict_get(scaled, module));
         }
         enum oct_profile profile = profile_of(measurement);
         float full_scale = oct_profile_full_scale(profile);
