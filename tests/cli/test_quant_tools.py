@@ -42,6 +42,8 @@ def test_experts_go_to_one_rank_and_back_to_four(tmp_path):
 def test_what_cannot_be_unified_is_a_failure(tmp_path):
     fails(2, "--rank N is missing", "unify", "-m", UNIFY / "ep4")
     fails(2, "--measurements DIR is missing", "unify", "-r", 1)
+    fails(2, "--rank: 1 to 1024 expected, 0 found", "unify", "-r", 0, "-m", UNIFY / "ep4")
+    fails(2, "--target-world-size: 1 to 1024 expected, 100000 found", "expand", "-w", 100000, "-m", UNIFY / "ep4")
     fails(2, "Original total_rank 4 should be larger than your target rank 3", "unify", "-r", 3, "-m", UNIFY / "ep4", "-o", tmp_path / "x")
     fails(1, "expected, none found", "unify", "-r", 1, "-m", tmp_path, "-o", tmp_path / "x")
     fails(1, "*_hooks_*_0_1.json, expected, none found", "expand", "-w", 2, "-m", UNIFY / "ep4", "-o", tmp_path / "x")
