@@ -18,7 +18,7 @@
 
 // --- one file ---------------------------------------------------------------------------------------------------------------------
 
-// "0.5", or "0.25 .. 2 (576)" for an array of different values, or "0.5 (576)" for one of equal values.
+// "0.5", or "0.25 .. 2 (576)" for an array of different values, or "0.5 (576)" for one of equal values; a NaN among them counts for all.
 static void describe_array(const struct oct_value *array, struct oct_buffer *out) {
     if (!oct_value_is_numbers(array) || oct_array_size(array) == 0) {
         oct_buffer_puts(out, "?");
@@ -26,11 +26,12 @@ static void describe_array(const struct oct_value *array, struct oct_buffer *out
     }
     size_t size = oct_array_size(array);
     double smallest = oct_array_at(array, 0), largest = smallest;
-    for (size_t i = 1; i < size; i++) {
-        smallest = fmin(smallest, oct_array_at(array, i));
-        largest = fmax(largest, oct_array_at(array, i));
+    for (size_t i = 1; i < size && !isnan(largest); i++) {
+        double value = oct_array_at(array, i);
+        if (value < smallest || isnan(value)) smallest = value;
+        if (value > largest || isnan(value)) largest = value;
     }
-    if (smallest != largest)
+    if (smallest < largest)
         oct_buffer_printf(out, "%.6g .. %.6g (%zu)", smallest, largest, size);
     else if (size > 1)
         oct_buffer_printf(out, "%.6g (%zu)", smallest, size);

@@ -150,6 +150,12 @@ def test_infinity_is_read_from_json_too():
     assert measurement["nodes"]["model.layers.0.self_attn.attn.impl.softmax"]["inputs"] == [[None]]
 
 
+def test_a_nan_among_channels_is_shown(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"Mode": "DynamicRange", "Nodes": {"lm_head": {"inputs": [[[NaN]]], "params": {"weight": [[1.0], [NaN], [2.0]]}}}}')
+    assert succeeds("inspect", path).stdout.splitlines()[2].split() == ["lm_head", "nan", "nan", "(3)"]
+
+
 @pytest.mark.parametrize("text, message", [("[1]", "a list of names expected"), ("{", "line 1: "), ('{"mode": "FAST"}', "Invalid 'mode' value"),
                                            ('{"Nodes": []}', 'a dict "Nodes" expected')])
 def test_a_file_that_is_none_of_them_is_an_error(text, message, tmp_path):
