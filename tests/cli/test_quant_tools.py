@@ -1,5 +1,6 @@
 """The commands that look at and change a calibration's files: inspect, diff, scales, unify, expand, tune, report."""
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -303,6 +304,12 @@ def test_names_from_a_file_do_not_become_markup(tmp_path):
     succeeds("expand", "-w", 1, "-m", tmp_path / "a", "-o", tmp_path / "b")
     succeeds("report", tmp_path / "b")
     assert "<script" not in (tmp_path / "b/report.html").read_text()
+
+
+def test_a_page_does_not_replace_a_pipe(tunable, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    fails(2, "a regular file expected", "report", tunable.parent, "-o", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_folder_without_measurements_has_no_page(tmp_path):
