@@ -2,11 +2,13 @@
 import json
 import os
 import re
+import resource
 import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from test_cli import GOLDEN, TINY, calibrated, environment, evaluate, fails, files_in, octavo, prompts, succeeds, text  # noqa: F401: three of them are fixtures
+from test_cli import GOLDEN, PROGRAM, TINY, calibrated, environment, evaluate, fails, files_in, octavo, prompts, succeeds, text  # noqa: F401: three of them are fixtures
 
 UNIFY = GOLDEN / "inc" / "unify"
 COMMANDS = {"diff": " A B", "tune": " MODEL", "report": " DIR", "scales": " FILE", "unify": "", "expand": ""}
@@ -38,6 +40,15 @@ def test_experts_go_to_one_rank_and_back_to_four(tmp_path):
         f"1 rank as 4 in {tmp_path}/four: 4 measurements\n")
     for path in (UNIFY / "ep4_to_1_to_4").iterdir():
         assert json.loads((tmp_path / "four" / path.name).read_text()) == json.loads(path.read_text())
+
+
+def test_a_limit_on_file_sizes_leaves_the_old_files(tmp_path):
+    succeeds("unify", "-r", 1, "-m", UNIFY / "tp2", "-o", tmp_path)
+    before = files_in(tmp_path)
+    result = subprocess.run([PROGRAM, "unify", "-r", "1", "-m", UNIFY / "tp2", "-o", tmp_path], capture_output=True, text=True,
+                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    assert result.returncode == 1 and "cannot write: File too large" in result.stderr
+    assert files_in(tmp_path) == before
 
 
 def test_what_cannot_be_unified_is_a_failure(tmp_path):
