@@ -17,7 +17,7 @@
 #include <string.h>
 
 struct report_options {
-    const char *folder, *output;
+    const char *folder, *output, *device;
 };
 
 #define FIELD(name) offsetof(struct report_options, name)
@@ -29,6 +29,11 @@ static const struct oct_flag flags[] = {
      .offset = FIELD(output),
      .metavar = "FILE",
      .help = "the page to write (default: report.html in DIR)"},
+    {.name = "device",
+     .type = OCT_FLAG_CHOICE,
+     .offset = FIELD(device),
+     .choices = "gaudi2|gaudi3",
+     .help = "whose FP8 the scales are for (default: the card that a folder g2 or g3 of the files names, or gaudi3)"},
     {0},
 };
 
@@ -224,12 +229,16 @@ static void write_table(struct oct_buffer *page, const struct tensors *tensors, 
 
 // --- sections ---------------------------------------------------------------------------------------------------------------------
 
-// "g2" or "g3", the folder of a calibration's files, says whose FP8 it is.
-static enum oct_profile profile_of(const char *path) {
-    return strstr(path, "/g2/") ? OCT_GAUDI2 : OCT_GAUDI3;
+// "g2" or "g3", the folder of a calibration's files, says whose FP8 it is, wherever the path to it starts.
+static enum oct_profile profile_of(const char *path, const char *device) {
+    if (device) return strcmp(device, "gaudi2") == 0 ? OCT_GAUDI2 : OCT_GAUDI3;
+    char *absolute = realpath(path, NULL);
+    bool gaudi2 = absolute && strstr(absolute, "/g2/");
+    free(absolute);
+    return gaudi2 ? OCT_GAUDI2 : OCT_GAUDI3;
 }
 
-static oct_status write_section(struct oct_buffer *page, const char *measurement, const char *scales, oct_error *err) {
+static oct_status write_section(struct oct_buffer *page, const char *measurement, const char *scales, const char *device, oct_error *err) {
     struct oct_tree tree = {0};
     struct oct_value *measured_root, *scaled_root = NULL;
     struct tensors tensors = {0};
@@ -243,7 +252,7 @@ static oct_status write_section(struct oct_buffer *page, const char *measurement
             const char *module = names->items[i]->bytes;
             add_node(&tensors, module, oct_dict_get(measured, module), oct_dict_get(scaled, module));
         }
-        enum oct_profile profile = profile_of(measurement);
+        enum oct_profile profile = profile_of(measurement, device);
         float full_scale = oct_profile_full_scale(profile);
         oct_buffer_puts(page, "<section><h2>");
         oct_html_text(page, scales ? scales : measurement);
@@ -285,12 +294,14 @@ static bool is_measurement(const char *path) {
     return is;
 }
 
-static oct_status write_sections(struct oct_buffer *page, const struct oct_file_list *files, int *sections, oct_error *err) {
+static oct_status write_sections(struct oct_buffer *page, const struct oct_file_list *files, const char *device, int *sections,
+                                 oct_error *err) {
     for (size_t i = 0; i < files->count; i++) {
         if (!is_measurement(files->paths[i])) continue;
-        OCT_TRY(write_section(page, files->paths[i], NULL, err));
+        OCT_TRY(write_section(page, files->paths[i], NULL, device, err));
         for (size_t j = 0; j < files->count; j++)
-            if (belong_together(files->paths[i], files->paths[j])) OCT_TRY(write_section(page, files->paths[i], files->paths[j], err));
+            if (belong_together(files->paths[i], files->paths[j]))
+                OCT_TRY(write_section(page, files->paths[i], files->paths[j], device, err));
         (*sections)++;
     }
     return OCT_OK;
@@ -428,7 +439,7 @@ static oct_status write_page(const struct report_options *options, struct oct_bu
         status = find_errors(page, parent, 0, &reports, err);
         free(parent);
     }
-    if (status == OCT_OK) status = write_sections(page, &files, &sections, err);
+    if (status == OCT_OK) status = write_sections(page, &files, options->device, &sections, err);
     if (status == OCT_OK && !sections)
         status = oct_fail(err, OCT_NOT_FOUND, "%s: measurement files (*_hooks_maxabs*.npz) expected, none found", options->folder);
     oct_file_list_free(&files);

@@ -308,6 +308,19 @@ def test_what_a_scale_cannot_hold_is_listed(tunable):
     assert re.search("<tr><td>model.layers.0.mlp.gate_up_proj<td>input<td>1e\\+06<td>[0-9.]+<td>0.0 %", (folder / "page.html").read_text())
 
 
+def test_headroom_is_that_of_the_card(tmp_path):
+    shutil.copytree(GOLDEN / "inc/hpu_gaudi3/tp1", tmp_path / "g2")
+
+    def cards(*arguments, folder=tmp_path):
+        subprocess.run([PROGRAM, "report", *arguments, "-o", tmp_path / "page.html"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        return set(re.findall("FP8 of (gaudi.)", (tmp_path / "page.html").read_text()))
+
+    assert cards("g2") == cards(tmp_path) == cards(".", folder=tmp_path / "g2") == {"gaudi2"}
+    assert cards("g2", "--device", "gaudi3") == {"gaudi3"}
+    (tmp_path / "g2").rename(tmp_path / "files")
+    assert cards("files") == {"gaudi3"} and cards("files", "--device", "gaudi2") == {"gaudi2"}
+
+
 def test_names_from_a_file_do_not_become_markup(tmp_path):
     (tmp_path / "a").mkdir()
     nodes = {"model.layers.0.<script>alert(1)</script>": {"inputs": [[[1.0]]]}}
