@@ -168,16 +168,11 @@ static oct_status show_config(const char *path, json_t *files, oct_error *err) {
     return OCT_OK;
 }
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t length = strlen(text), tail = strlen(ending);
-    return length > tail && strcmp(text + length - tail, ending) == 0;
-}
-
 static oct_status show_file(const char *path, json_t *files, oct_error *err) {
     struct oct_tree tree = {0};
     struct oct_value *root;
     oct_status status;
-    if (ends_with(path, ".npz")) {
+    if (oct_ends_with(path, ".npz")) {
         status = oct_node_file_read_any(path, &tree, &root, err);
         if (status == OCT_OK) show_nodes(path, root, files);
     } else {
@@ -224,7 +219,7 @@ static oct_status show_folder(const char *folder, json_t *output, oct_error *err
 }
 
 bool oct_inspects_files(const char *path) {
-    if (!oct_path_is_directory(path)) return oct_path_exists(path) && (ends_with(path, ".json") || ends_with(path, ".npz"));
+    if (!oct_path_is_directory(path)) return oct_path_exists(path) && (oct_ends_with(path, ".json") || oct_ends_with(path, ".npz"));
     char *config = oct_path_join(path, "config.json");
     bool is_model = oct_path_exists(config);
     free(config);

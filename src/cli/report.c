@@ -88,17 +88,12 @@ static void add(struct tensors *tensors, const char *module, const char *what, c
     tensors->items[tensors->count++] = tensor;
 }
 
-static bool has_suffix(const char *name, const char *suffix) {
-    size_t length = strlen(name), tail = strlen(suffix);
-    return length >= tail && !strcmp(name + length - tail, suffix);
-}
-
 // The range that the scale of an input was made of: its own, but for data that comes out of the cache with what lay there before, and for
 // the probabilities inside the fused attention, which are both measured as outputs.
 static const struct oct_value *range_of_input(const char *module, const struct oct_value *measured, size_t index) {
-    bool spread = has_suffix(module, ".batch2block_matmul") || has_suffix(module, ".block2batch_matmul");
+    bool spread = oct_ends_with(module, ".batch2block_matmul") || oct_ends_with(module, ".block2batch_matmul");
     if (spread && index == 1) return item_of(measured, "outputs", 0);
-    if (has_suffix(module, ".fused_scaled_dot_product_attention") && index == 3) return item_of(measured, "outputs", 1);
+    if (oct_ends_with(module, ".fused_scaled_dot_product_attention") && index == 3) return item_of(measured, "outputs", 1);
     return item_of(measured, "inputs", index);
 }
 
@@ -109,9 +104,9 @@ static void add_node(struct tensors *tensors, const char *module, const struct o
         snprintf(what, sizeof what, "input %zu", i);
         if (inputs->count == 1) snprintf(what, sizeof what, "input");
         double scale = scaled ? one_number(inputs->items[i]) : (double)NAN;
-        if (!(has_suffix(module, ".softmax") && !scaled)) add(tensors, module, what, range_of_input(module, measured, i), scale);
+        if (!(oct_ends_with(module, ".softmax") && !scaled)) add(tensors, module, what, range_of_input(module, measured, i), scale);
     }
-    if (has_suffix(module, ".softmax"))
+    if (oct_ends_with(module, ".softmax"))
         add(tensors, module, "output", item_of(measured, "outputs", 0), one_number(item_of(scaled, "outputs", 0)));
     const struct oct_value *range = oct_dict_get(oct_dict_get(measured, "params"), "weight");
     const struct oct_value *scale = oct_dict_get(oct_dict_get(scaled, "params"), "weight");
