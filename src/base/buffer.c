@@ -53,3 +53,8 @@ char *oct_buffer_take(struct oct_buffer *buffer) {
     *buffer = (struct oct_buffer){0};
     return data;
 }
+
+bool oct_ends_with(const char *text, const char *ending) {
+    size_t length = strlen(text), tail = strlen(ending);
+    return length >= tail && !strcmp(text + length - tail, ending);
+}

@@ -73,7 +73,14 @@ oct_status oct_file_read(const char *path, size_t limit, char **out, size_t *len
     return OCT_OK;
 }
 
+// A device or a pipe would be replaced by the file, for every other program too.
+static bool is_special(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
 oct_status oct_file_writer_open(const char *path, struct oct_file_writer *out, oct_error *err) {
+    if (is_special(path)) return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: a regular file expected, a device or pipe found", path);
     struct oct_buffer name = {0};
     oct_buffer_printf(&name, "%s.%ld.tmp", path, (long)getpid());
     int fd = open(name.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -18,7 +18,7 @@
 
 // --- one file ---------------------------------------------------------------------------------------------------------------------
 
-// "0.5", or "0.25 .. 2 (576)" for an array of different values, or "0.5 (576)" for one of equal values.
+// "0.5", or "0.25 .. 2 (576)" for an array of different values, or "0.5 (576)" for one of equal values; a NaN among them counts for all.
 static void describe_array(const struct oct_value *array, struct oct_buffer *out) {
     if (!oct_value_is_numbers(array) || oct_array_size(array) == 0) {
         oct_buffer_puts(out, "?");
@@ -26,11 +26,12 @@ static void describe_array(const struct oct_value *array, struct oct_buffer *out
     }
     size_t size = oct_array_size(array);
     double smallest = oct_array_at(array, 0), largest = smallest;
-    for (size_t i = 1; i < size; i++) {
-        smallest = fmin(smallest, oct_array_at(array, i));
-        largest = fmax(largest, oct_array_at(array, i));
+    for (size_t i = 1; i < size && !isnan(largest); i++) {
+        double value = oct_array_at(array, i);
+        if (value < smallest || isnan(value)) smallest = value;
+        if (value > largest || isnan(value)) largest = value;
     }
-    if (smallest != largest)
+    if (smallest < largest)
         oct_buffer_printf(out, "%.6g .. %.6g (%zu)", smallest, largest, size);
     else if (size > 1)
         oct_buffer_printf(out, "%.6g (%zu)", smallest, size);
@@ -105,18 +106,16 @@ static json_t *to_json(const struct oct_value *value) {
 
 // --- files ------------------------------------------------------------------------------------------------------------------------
 
-static oct_status show_nodes(const char *path, struct oct_value *root, json_t *files, oct_error *err) {
+static void show_nodes(const char *path, const struct oct_value *root, json_t *files) {
     const struct oct_value *nodes = oct_dict_get(root, "Nodes"), *mode = oct_dict_get(root, "Mode");
-    if (nodes->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: a dict \"Nodes\" expected", path);
     const char *kind = mode && mode->kind == OCT_VALUE_STRING ? mode->bytes : "?";
     if (files) {
         json_array_append_new(files, json_pack("{s:s, s:s, s:o}", "path", path, "mode", kind, "nodes", to_json(nodes)));
-        return OCT_OK;
+        return;
     }
     printf("%s: %zu modules, %s\n", path, nodes->count / 2, kind);
     oct_print_nodes(nodes);
     putchar('\n');
-    return OCT_OK;
 }
 
 static oct_status show_list(const char *path, const struct oct_value *list, json_t *files, oct_error *err) {
@@ -169,25 +168,20 @@ static oct_status show_config(const char *path, json_t *files, oct_error *err) {
     return OCT_OK;
 }
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t length = strlen(text), tail = strlen(ending);
-    return length > tail && strcmp(text + length - tail, ending) == 0;
-}
-
 static oct_status show_file(const char *path, json_t *files, oct_error *err) {
     struct oct_tree tree = {0};
     struct oct_value *root;
     oct_status status;
-    if (ends_with(path, ".npz")) {
+    if (oct_ends_with(path, ".npz")) {
         status = oct_node_file_read_any(path, &tree, &root, err);
-        if (status == OCT_OK) status = show_nodes(path, root, files, err);
+        if (status == OCT_OK) show_nodes(path, root, files);
     } else {
         status = oct_python_json_read(path, &tree, &root, err);
         if (status == OCT_OK && root->kind == OCT_VALUE_LIST) {
             status = show_list(path, root, files, err);
         } else if (status == OCT_OK && oct_dict_get(root, "Nodes")) {
             status = oct_node_file_read_any(path, &tree, &root, err);
-            if (status == OCT_OK) status = show_nodes(path, root, files, err);
+            if (status == OCT_OK) show_nodes(path, root, files);
         } else if (status == OCT_OK) {
             status = show_config(path, files, err);
         }
@@ -225,7 +219,7 @@ static oct_status show_folder(const char *folder, json_t *output, oct_error *err
 }
 
 bool oct_inspects_files(const char *path) {
-    if (!oct_path_is_directory(path)) return oct_path_exists(path) && (ends_with(path, ".json") || ends_with(path, ".npz"));
+    if (!oct_path_is_directory(path)) return oct_path_exists(path) && (oct_ends_with(path, ".json") || oct_ends_with(path, ".npz"));
     char *config = oct_path_join(path, "config.json");
     bool is_model = oct_path_exists(config);
     free(config);

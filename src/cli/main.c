@@ -88,6 +88,7 @@ static int run_command(const struct oct_command *command, int argc, char **argv)
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); // a reader that goes away is a failed write, so that engines still close and keep their measurements
+    signal(SIGXFSZ, SIG_IGN); // nor does a limit on the size of files end the program in the middle of one
     const char *name = argc > 1 ? argv[1] : "";
     if (!*name) return print_help(stderr), 2;
     if (!strcmp(name, "--help") || !strcmp(name, "-h")) return print_help(stdout), 0;

@@ -17,7 +17,7 @@
 #include <string.h>
 
 struct report_options {
-    const char *folder, *output;
+    const char *folder, *output, *device;
 };
 
 #define FIELD(name) offsetof(struct report_options, name)
@@ -29,6 +29,11 @@ static const struct oct_flag flags[] = {
      .offset = FIELD(output),
      .metavar = "FILE",
      .help = "the page to write (default: report.html in DIR)"},
+    {.name = "device",
+     .type = OCT_FLAG_CHOICE,
+     .offset = FIELD(device),
+     .choices = "gaudi2|gaudi3",
+     .help = "whose FP8 the scales are for (default: the card that a folder g2 or g3 of the files names, or gaudi3)"},
     {0},
 };
 
@@ -83,17 +88,12 @@ static void add(struct tensors *tensors, const char *module, const char *what, c
     tensors->items[tensors->count++] = tensor;
 }
 
-static bool has_suffix(const char *name, const char *suffix) {
-    size_t length = strlen(name), tail = strlen(suffix);
-    return length >= tail && !strcmp(name + length - tail, suffix);
-}
-
 // The range that the scale of an input was made of: its own, but for data that comes out of the cache with what lay there before, and for
 // the probabilities inside the fused attention, which are both measured as outputs.
 static const struct oct_value *range_of_input(const char *module, const struct oct_value *measured, size_t index) {
-    bool spread = has_suffix(module, ".batch2block_matmul") || has_suffix(module, ".block2batch_matmul");
+    bool spread = oct_ends_with(module, ".batch2block_matmul") || oct_ends_with(module, ".block2batch_matmul");
     if (spread && index == 1) return item_of(measured, "outputs", 0);
-    if (has_suffix(module, ".fused_scaled_dot_product_attention") && index == 3) return item_of(measured, "outputs", 1);
+    if (oct_ends_with(module, ".fused_scaled_dot_product_attention") && index == 3) return item_of(measured, "outputs", 1);
     return item_of(measured, "inputs", index);
 }
 
@@ -104,9 +104,9 @@ static void add_node(struct tensors *tensors, const char *module, const struct o
         snprintf(what, sizeof what, "input %zu", i);
         if (inputs->count == 1) snprintf(what, sizeof what, "input");
         double scale = scaled ? one_number(inputs->items[i]) : (double)NAN;
-        if (!(has_suffix(module, ".softmax") && !scaled)) add(tensors, module, what, range_of_input(module, measured, i), scale);
+        if (!(oct_ends_with(module, ".softmax") && !scaled)) add(tensors, module, what, range_of_input(module, measured, i), scale);
     }
-    if (has_suffix(module, ".softmax"))
+    if (oct_ends_with(module, ".softmax"))
         add(tensors, module, "output", item_of(measured, "outputs", 0), one_number(item_of(scaled, "outputs", 0)));
     const struct oct_value *range = oct_dict_get(oct_dict_get(measured, "params"), "weight");
     const struct oct_value *scale = oct_dict_get(oct_dict_get(scaled, "params"), "weight");
@@ -224,12 +224,16 @@ static void write_table(struct oct_buffer *page, const struct tensors *tensors, 
 
 // --- sections ---------------------------------------------------------------------------------------------------------------------
 
-// "g2" or "g3", the folder of a calibration's files, says whose FP8 it is.
-static enum oct_profile profile_of(const char *path) {
-    return strstr(path, "/g2/") ? OCT_GAUDI2 : OCT_GAUDI3;
+// "g2" or "g3", the folder of a calibration's files, says whose FP8 it is, wherever the path to it starts.
+static enum oct_profile profile_of(const char *path, const char *device) {
+    if (device) return strcmp(device, "gaudi2") == 0 ? OCT_GAUDI2 : OCT_GAUDI3;
+    char *absolute = realpath(path, NULL);
+    bool gaudi2 = absolute && strstr(absolute, "/g2/");
+    free(absolute);
+    return gaudi2 ? OCT_GAUDI2 : OCT_GAUDI3;
 }
 
-static oct_status write_section(struct oct_buffer *page, const char *measurement, const char *scales, oct_error *err) {
+static oct_status write_section(struct oct_buffer *page, const char *measurement, const char *scales, const char *device, oct_error *err) {
     struct oct_tree tree = {0};
     struct oct_value *measured_root, *scaled_root = NULL;
     struct tensors tensors = {0};
@@ -241,10 +245,9 @@ static oct_status write_section(struct oct_buffer *page, const char *measurement
         const struct oct_value *names = scaled ? scaled : measured;
         for (size_t i = 0; i + 1 < names->count; i += 2) {
             const char *module = names->items[i]->bytes;
-            if (names->items[i]->kind == OCT_VALUE_STRING)
-                add_node(&tensors, module, oct_dict_get(measured, module), oct_dict_get(scaled, module));
+            add_node(&tensors, module, oct_dict_get(measured, module), oct_dict_get(scaled, module));
         }
-        enum oct_profile profile = profile_of(measurement);
+        enum oct_profile profile = profile_of(measurement, device);
         float full_scale = oct_profile_full_scale(profile);
         oct_buffer_puts(page, "<section><h2>");
         oct_html_text(page, scales ? scales : measurement);
@@ -286,12 +289,14 @@ static bool is_measurement(const char *path) {
     return is;
 }
 
-static oct_status write_sections(struct oct_buffer *page, const struct oct_file_list *files, int *sections, oct_error *err) {
+static oct_status write_sections(struct oct_buffer *page, const struct oct_file_list *files, const char *device, int *sections,
+                                 oct_error *err) {
     for (size_t i = 0; i < files->count; i++) {
         if (!is_measurement(files->paths[i])) continue;
-        OCT_TRY(write_section(page, files->paths[i], NULL, err));
+        OCT_TRY(write_section(page, files->paths[i], NULL, device, err));
         for (size_t j = 0; j < files->count; j++)
-            if (belong_together(files->paths[i], files->paths[j])) OCT_TRY(write_section(page, files->paths[i], files->paths[j], err));
+            if (belong_together(files->paths[i], files->paths[j]))
+                OCT_TRY(write_section(page, files->paths[i], files->paths[j], device, err));
         (*sections)++;
     }
     return OCT_OK;
@@ -429,7 +434,7 @@ static oct_status write_page(const struct report_options *options, struct oct_bu
         status = find_errors(page, parent, 0, &reports, err);
         free(parent);
     }
-    if (status == OCT_OK) status = write_sections(page, &files, &sections, err);
+    if (status == OCT_OK) status = write_sections(page, &files, options->device, &sections, err);
     if (status == OCT_OK && !sections)
         status = oct_fail(err, OCT_NOT_FOUND, "%s: measurement files (*_hooks_maxabs*.npz) expected, none found", options->folder);
     oct_file_list_free(&files);

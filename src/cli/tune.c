@@ -2,6 +2,7 @@
 // within a bound of its bf16 self. Every module is tried in FP8 alone, in a model whose other modules are bf16, which takes no loading
 // (mixture.h) and one pass over a few tokens (probe.h).
 #include "api/quantization.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -436,16 +437,11 @@ static oct_status find_base(struct tuning *tuning, oct_error *err) {
     return OCT_OK;
 }
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t length = strlen(text), tail = strlen(ending);
-    return length >= tail && !strcmp(text + length - tail, ending);
-}
-
 // The names of a configuration and of the folder of its files say which card it is for; under other scale methods the folder is a new one.
 static oct_status check_output(const struct tuning *tuning, oct_error *err) {
     bool gaudi2 = tuning->quantization.config->profile == OCT_GAUDI2, methods = tuning->num_methods > 1;
     const char *mine = gaudi2 ? "_g2.json" : "_g3.json", *other = gaudi2 ? "_g3.json" : "_g2.json";
-    if (!ends_with(tuning->output, other) && (!methods || ends_with(tuning->output, mine))) return OCT_OK;
+    if (!oct_ends_with(tuning->output, other) && (!methods || oct_ends_with(tuning->output, mine))) return OCT_OK;
     return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: a name that ends in %s expected: it says which card the configuration is for",
                     tuning->output, mine);
 }

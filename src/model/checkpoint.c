@@ -1,6 +1,7 @@
 // One sorted list of tensors over however many mapped files there are.
 #include "model/checkpoint.h"
 
+#include "base/buffer.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -37,19 +38,14 @@ static oct_status sort_tensors(struct oct_checkpoint *checkpoint, oct_error *err
     return OCT_OK;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), end_length = strlen(end);
-    return length >= end_length && !strcmp(text + length - end_length, end);
-}
-
 // Buffers that old checkpoints carry, such as rotary_emb.inv_freq, are neither weights, biases nor scales and are left out.
 static bool is_parameter(const struct oct_checkpoint *checkpoint, const struct oct_safetensors_entry *entry) {
     static const char *const scales[] = {".weight_scale", ".weight_scale_inv", ".input_scale", ".scale_weight", ".scale_input",
                                          ".k_scale",      ".v_scale",          ".kv_scale",    ".output_scale", ".dequant_output.scale"};
     if (strlen(entry->name) >= sizeof((struct oct_tensor *)NULL)->name) return false;
-    if (ends_with(entry->name, ".weight") || ends_with(entry->name, ".bias")) return true;
+    if (oct_ends_with(entry->name, ".weight") || oct_ends_with(entry->name, ".bias")) return true;
     for (size_t i = 0; i < sizeof scales / sizeof *scales && checkpoint->config.fp8.method; i++)
-        if (ends_with(entry->name, scales[i])) return true;
+        if (oct_ends_with(entry->name, scales[i])) return true;
     return false;
 }
 
@@ -57,7 +53,7 @@ static oct_status add_fp8_weight(struct oct_checkpoint *checkpoint, const char *
     if (!checkpoint->config.fp8.method)
         return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: FP8, but config.json has no quantization_config that says how it is scaled",
                         path, tensor->name);
-    if (tensor->num_dims != 2 || !ends_with(tensor->name, ".weight"))
+    if (tensor->num_dims != 2 || !oct_ends_with(tensor->name, ".weight"))
         return oct_fail(err, OCT_UNSUPPORTED, "%s: tensor %s: only weight matrices in FP8 expected", path, tensor->name);
     tensor->dtype = OCT_E4M3;
     if (checkpoint->config.fp8.method == OCT_FP8_INC) {
@@ -120,7 +116,7 @@ static oct_status open_shards(struct oct_checkpoint *checkpoint, const char *ind
     oct_status status = OCT_OK;
     json_object_foreach(map, key, value) {
         const char *name = json_string_value(value);
-        if (!name || json_string_length(value) != strlen(name) || strchr(name, '/') || !ends_with(name, ".safetensors")) {
+        if (!name || json_string_length(value) != strlen(name) || strchr(name, '/') || !oct_ends_with(name, ".safetensors")) {
             status = oct_fail(err, OCT_CORRUPT, "%s: tensor %s: the name of a .safetensors file in the same folder expected, \"%s\" found",
                               index_path, key, name ? name : oct_json_kind(value));
             goto out;

@@ -151,7 +151,6 @@ static oct_status read_states(const char *path, const char *name, const char *fi
 
 static oct_status read_node(const char *path, const char *name, const struct oct_value *node, struct oct_module_measurement *measured,
                             oct_error *err) {
-    if (node->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: %s: a dict expected", path, name);
     OCT_TRY(read_states(path, name, "inputs", node, measured->inputs, measured->num_inputs, err));
     OCT_TRY(read_states(path, name, "outputs", node, measured->outputs, measured->num_outputs, err));
     const struct oct_value *weight = oct_dict_get(oct_dict_get(node, "params"), "weight");
@@ -250,7 +249,7 @@ static int count_layers(const struct oct_value *nodes) {
     int count = 0;
     for (size_t i = 0; i + 1 < nodes->count; i += 2) {
         int layer = -1;
-        if (nodes->items[i]->kind == OCT_VALUE_STRING) sscanf(nodes->items[i]->bytes, "model.layers.%5d.", &layer);
+        sscanf(nodes->items[i]->bytes, "model.layers.%5d.", &layer);
         if (layer >= count) count = layer + 1;
     }
     return count;

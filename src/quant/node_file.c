@@ -52,9 +52,15 @@ static void warn_of_edits(const char *npz_path, const struct oct_value *root) {
     oct_buffer_free(&json_path);
 }
 
+// Who reads the nodes can rely on their keys being strings.
 static oct_status nodes_of(const char *path, const struct oct_value *root, struct oct_value **nodes, oct_error *err) {
     *nodes = oct_dict_get(root, "Nodes");
     if (!*nodes || (*nodes)->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: a dict \"Nodes\" expected, none found", path);
+    for (size_t i = 0; i + 1 < (*nodes)->count; i += 2) {
+        const struct oct_value *name = (*nodes)->items[i], *node = (*nodes)->items[i + 1];
+        if (name->kind != OCT_VALUE_STRING) return oct_fail(err, OCT_CORRUPT, "%s: \"Nodes\": modules' names as keys expected", path);
+        if (node->kind != OCT_VALUE_DICT) return oct_fail(err, OCT_CORRUPT, "%s: %s: a dict expected", path, name->bytes);
+    }
     return OCT_OK;
 }
 

@@ -8,6 +8,7 @@
 // num_samples > 0: the first key is NumSamples. *nodes receives the empty dict of nodes. Returns the root.
 struct oct_value *oct_node_file_new(struct oct_tree *tree, int num_samples, int local_rank, const char *mode, struct oct_value **nodes);
 
+// Whatever is read has "Nodes": a dict whose keys are strings and whose values are dicts.
 // Reads the NPZ at `path`. *nodes: its dict of nodes, lifetime of the tree.
 oct_status oct_node_file_read(const char *path, struct oct_tree *tree, struct oct_value **nodes, oct_error *err);
 // JSON, of which `text` has `length` bytes and a NUL: the whole envelope. Lists of numbers are float64 arrays, as numpy makes them when the

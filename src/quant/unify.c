@@ -97,11 +97,8 @@ static oct_status read_part(struct oct_tree *tree, const struct oct_file_name *n
     if (!oct_value_is_storable(out->root)) return oct_fail(err, OCT_CORRUPT, "%s: holds what no such file does", out->path);
     out->nodes = oct_dict_get(out->root, "Nodes");
     out->index = json_object();
-    for (size_t i = 0; i + 1 < out->nodes->count; i += 2) {
-        if (out->nodes->items[i]->kind != OCT_VALUE_STRING || out->nodes->items[i + 1]->kind != OCT_VALUE_DICT)
-            return oct_fail(err, OCT_CORRUPT, "%s: \"Nodes\": names with a dict each expected", out->path);
+    for (size_t i = 0; i + 1 < out->nodes->count; i += 2)
         json_object_set_new(out->index, out->nodes->items[i]->bytes, json_integer((json_int_t)i));
-    }
     return OCT_OK;
 }
 

@@ -1,11 +1,14 @@
 """The commands that look at and change a calibration's files: inspect, diff, scales, unify, expand, tune, report."""
 import json
+import os
 import re
+import resource
 import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from test_cli import GOLDEN, TINY, calibrated, environment, evaluate, fails, files_in, octavo, prompts, succeeds, text  # noqa: F401: three of them are fixtures
+from test_cli import GOLDEN, PROGRAM, TINY, calibrated, environment, evaluate, fails, files_in, octavo, prompts, succeeds, text  # noqa: F401: three of them are fixtures
 
 UNIFY = GOLDEN / "inc" / "unify"
 COMMANDS = {"diff": " A B", "tune": " MODEL", "report": " DIR", "scales": " FILE", "unify": "", "expand": ""}
@@ -39,9 +42,20 @@ def test_experts_go_to_one_rank_and_back_to_four(tmp_path):
         assert json.loads((tmp_path / "four" / path.name).read_text()) == json.loads(path.read_text())
 
 
+def test_a_limit_on_file_sizes_leaves_the_old_files(tmp_path):
+    succeeds("unify", "-r", 1, "-m", UNIFY / "tp2", "-o", tmp_path)
+    before = files_in(tmp_path)
+    result = subprocess.run([PROGRAM, "unify", "-r", "1", "-m", UNIFY / "tp2", "-o", tmp_path], capture_output=True, text=True,
+                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    assert result.returncode == 1 and "cannot write: File too large" in result.stderr
+    assert files_in(tmp_path) == before
+
+
 def test_what_cannot_be_unified_is_a_failure(tmp_path):
     fails(2, "--rank N is missing", "unify", "-m", UNIFY / "ep4")
     fails(2, "--measurements DIR is missing", "unify", "-r", 1)
+    fails(2, "--rank: 1 to 1024 expected, 0 found", "unify", "-r", 0, "-m", UNIFY / "ep4")
+    fails(2, "--target-world-size: 1 to 1024 expected, 100000 found", "expand", "-w", 100000, "-m", UNIFY / "ep4")
     fails(2, "Original total_rank 4 should be larger than your target rank 3", "unify", "-r", 3, "-m", UNIFY / "ep4", "-o", tmp_path / "x")
     fails(1, "expected, none found", "unify", "-r", 1, "-m", tmp_path, "-o", tmp_path / "x")
     fails(1, "*_hooks_*_0_1.json, expected, none found", "expand", "-w", 2, "-m", UNIFY / "ep4", "-o", tmp_path / "x")
@@ -146,6 +160,12 @@ def test_infinity_is_read_from_json_too():
     assert "inf" in succeeds("inspect", path).stdout
     measurement, = json.loads(succeeds("inspect", path, "--json").stdout)
     assert measurement["nodes"]["model.layers.0.self_attn.attn.impl.softmax"]["inputs"] == [[None]]
+
+
+def test_a_nan_among_channels_is_shown(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"Mode": "DynamicRange", "Nodes": {"lm_head": {"inputs": [[[NaN]]], "params": {"weight": [[1.0], [NaN], [2.0]]}}}}')
+    assert succeeds("inspect", path).stdout.splitlines()[2].split() == ["lm_head", "nan", "nan", "(3)"]
 
 
 @pytest.mark.parametrize("text, message", [("[1]", "a list of names expected"), ("{", "line 1: "), ('{"mode": "FAST"}', "Invalid 'mode' value"),
@@ -288,6 +308,19 @@ def test_what_a_scale_cannot_hold_is_listed(tunable):
     assert re.search("<tr><td>model.layers.0.mlp.gate_up_proj<td>input<td>1e\\+06<td>[0-9.]+<td>0.0 %", (folder / "page.html").read_text())
 
 
+def test_headroom_is_that_of_the_card(tmp_path):
+    shutil.copytree(GOLDEN / "inc/hpu_gaudi3/tp1", tmp_path / "g2")
+
+    def cards(*arguments, folder=tmp_path):
+        subprocess.run([PROGRAM, "report", *arguments, "-o", tmp_path / "page.html"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        return set(re.findall("FP8 of (gaudi.)", (tmp_path / "page.html").read_text()))
+
+    assert cards("g2") == cards(tmp_path) == cards(".", folder=tmp_path / "g2") == {"gaudi2"}
+    assert cards("g2", "--device", "gaudi3") == {"gaudi3"}
+    (tmp_path / "g2").rename(tmp_path / "files")
+    assert cards("files") == {"gaudi3"} and cards("files", "--device", "gaudi2") == {"gaudi2"}
+
+
 def test_names_from_a_file_do_not_become_markup(tmp_path):
     (tmp_path / "a").mkdir()
     nodes = {"model.layers.0.<script>alert(1)</script>": {"inputs": [[[1.0]]]}}
@@ -295,6 +328,12 @@ def test_names_from_a_file_do_not_become_markup(tmp_path):
     succeeds("expand", "-w", 1, "-m", tmp_path / "a", "-o", tmp_path / "b")
     succeeds("report", tmp_path / "b")
     assert "<script" not in (tmp_path / "b/report.html").read_text()
+
+
+def test_a_page_does_not_replace_a_pipe(tunable, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    fails(2, "a regular file expected", "report", tunable.parent, "-o", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_folder_without_measurements_has_no_page(tmp_path):

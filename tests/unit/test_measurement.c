@@ -212,13 +212,17 @@ static void a_folder_that_cannot_be_made_is_an_error(void **state) {
     assert_int_equal(oct_measurement_prepare(&config, &err), OCT_IO);
 }
 
-static void write_nodes(struct oct_tree *tree, struct oct_value *node) {
+static void write_node(struct oct_tree *tree, struct oct_value *name, struct oct_value *node) {
     struct oct_value *nodes, *root = oct_node_file_new(tree, 0, 0, "DynamicRange", &nodes);
-    oct_dict_set(tree, nodes, oct_tree_string(tree, "lm_head"), node);
+    oct_dict_set(tree, nodes, name, node);
     oct_error err;
     char stem[128];
     snprintf(stem, sizeof stem, "%s/odd_hooks_maxabs_0_1", folder);
     assert_int_equal(oct_node_file_write(stem, root, &err), OCT_OK);
+}
+
+static void write_nodes(struct oct_tree *tree, struct oct_value *node) {
+    write_node(tree, oct_tree_string(tree, "lm_head"), node);
 }
 
 static oct_status read_odd(struct oct_measurement **measurement, oct_error *err) {
@@ -258,6 +262,18 @@ static void a_node_of_another_shape_is_an_error_that_names_it(void **state) {
     write_nodes(&tree, oct_tree_int(&tree, 3));
     assert_int_equal(read_odd(&measurement, &err), OCT_CORRUPT);
     assert_non_null(strstr(err.message, "lm_head: a dict expected"));
+    oct_tree_free(&tree);
+}
+
+// A pickle may have any key; who compares or prints nodes takes them for names.
+static void a_node_without_a_name_is_an_error(void **state) {
+    (void)state;
+    struct oct_tree tree = {0};
+    struct oct_measurement *measurement;
+    oct_error err;
+    write_node(&tree, oct_tree_int(&tree, 1), oct_tree_value(&tree, OCT_VALUE_DICT));
+    assert_int_equal(read_odd(&measurement, &err), OCT_CORRUPT);
+    assert_non_null(strstr(err.message, "modules' names as keys expected"));
     oct_tree_free(&tree);
 }
 
@@ -500,6 +516,7 @@ int main(void) {
         cmocka_unit_test(a_killed_run_leaves_files_that_can_be_read),
         cmocka_unit_test(former_names_and_channels_are_understood),
         cmocka_unit_test(a_node_of_another_shape_is_an_error_that_names_it),
+        cmocka_unit_test(a_node_without_a_name_is_an_error),
     };
     return cmocka_run_group_tests_name("measurement", tests, make_folder, drop_folder);
 }
