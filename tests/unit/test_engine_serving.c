@@ -365,8 +365,10 @@ static void memory_is_sized_as_asked(void **state) {
 static void warming_up_runs_every_size_and_leaves_no_trace(void **state) {
     (void)state;
     atomic_store(&steps, 0);
+    atomic_store(&rows, 0);
     oct_engine *engine = open_engine((oct_engine_options){.warm_up = true, .max_num_seqs = 8, .max_num_batched_tokens = 64});
     assert_int_equal(atomic_load(&steps), 6 + 2 * 4); // prompts of 2 to 64; 1, 2, 4 and 8 sequences, prompt and decoding
+    assert_int_equal(atomic_load(&rows), (2 + 4 + 8 + 16 + 32 + 64) + 2 * (1 + 2 + 4 + 8));
     oct_engine_stats stats;
     oct_engine_get_stats(engine, &stats);
     assert_int_equal(stats.steps + stats.prompt_tokens + stats.generation_tokens + stats.prefix_cache_queries, 0);
