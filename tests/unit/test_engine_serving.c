@@ -165,6 +165,22 @@ static void tokens_can_be_favoured_allowed_and_forbidden(void **state) {
     close_engine(engine);
 }
 
+static void positive_numbers_that_float32_cannot_hold_are_taken_as_its_nearest(void **state) {
+    (void)state;
+    oct_engine *engine = open_engine((oct_engine_options){0});
+    struct answer best = ask(engine, greedy(4));
+    oct_sampling_params params = greedy(4);
+    params.temperature = 1, params.has_seed = true, params.top_p = 1e-300;
+    assert_memory_equal(ask(engine, params).tokens, best.tokens, 4 * sizeof *best.tokens);
+    params.top_p = 1;
+    const double penalties[] = {1e-300, 1e300};
+    for (int i = 0; i < 2; i++) {
+        params.repetition_penalty = penalties[i];
+        assert_int_equal(ask(engine, params).finish, OCT_FINISH_LENGTH);
+    }
+    close_engine(engine);
+}
+
 static void eos_does_not_come_before_min_tokens_even_when_it_is_ignored(void **state) {
     (void)state;
     oct_engine *engine = open_engine((oct_engine_options){0});
@@ -526,6 +542,7 @@ static void a_storm_of_cancels_leaves_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_can_be_favoured_allowed_and_forbidden),
+        cmocka_unit_test(positive_numbers_that_float32_cannot_hold_are_taken_as_its_nearest),
         cmocka_unit_test(eos_does_not_come_before_min_tokens_even_when_it_is_ignored),
         cmocka_unit_test(what_leaves_no_token_is_the_caller_s_error),
         cmocka_unit_test(prompt_logprobs_come_once_with_the_first_token),
