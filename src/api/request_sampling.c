@@ -5,7 +5,9 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
+#include <float.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -16,8 +18,10 @@ static uint64_t random_seed(void) {
     return seed;
 }
 
-static float or_one(double value) {
-    return value == 0 ? 1 : (float)value;
+// 0 is taken as 1. Positive numbers stay positive and finite in float32.
+static float positive_or_one(double value) {
+    if (value == 0) return 1;
+    return value > 0 && isfinite(value) ? (float)fmin(fmax(value, FLT_MIN), FLT_MAX) : (float)value;
 }
 
 static int32_t *copy_ids(const int32_t *ids, size_t count) {
@@ -100,10 +104,10 @@ oct_status oct_request_sampling_open(const struct oct_engine *engine, const oct_
     const oct_repetition_detection *repetition = &params->repetition_detection;
     *out = (struct oct_sampling){
         .temperature = (float)params->temperature,
-        .top_p = or_one(params->top_p),
+        .top_p = positive_or_one(params->top_p),
         .top_k = params->top_k == -1 ? 0 : params->top_k,
         .min_p = (float)params->min_p,
-        .repetition_penalty = or_one(params->repetition_penalty),
+        .repetition_penalty = positive_or_one(params->repetition_penalty),
         .presence_penalty = (float)params->presence_penalty,
         .frequency_penalty = (float)params->frequency_penalty,
         .seed = params->has_seed ? params->seed : random_seed(),

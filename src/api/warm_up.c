@@ -39,6 +39,7 @@ static oct_status run_bucket(struct oct_engine *engine, const struct bucket *buc
         for (int i = 0; i < count; i++)
             if (sampled[i].outcome != OCT_SEQ_RUNNING) oct_scheduler_remove(engine->scheduler, sampled[i].sequence);
     }
+    oct_scheduler_reset_prefix_cache(engine->scheduler); // the next prompt begins alike, and is to run in its full length
     free(prompt);
     return status;
 }
@@ -95,7 +96,6 @@ oct_status oct_engine_warm_up(struct oct_engine *engine, const struct oct_progre
     oct_scheduler_set_observer(engine->scheduler, NULL); // what is made up here is not measured
     oct_status status = run_all(engine, progress, err);
     if (engine->quantization.measuring) oct_scheduler_set_observer(engine->scheduler, &engine->quantization.observer);
-    oct_scheduler_reset_prefix_cache(engine->scheduler);
     oct_scheduler_reset_stats(engine->scheduler);
     if (status == OCT_OK)
         oct_log(OCT_LOG_INFO, "Warmup finished in %.1f secs, %.1f MiB of KV blocks touched", oct_seconds() - begin,

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,11 @@ static void apply_penalties(const struct oct_sampling *sampling, const int32_t *
         int32_t id = tokens[i], count = counts[id];
         if (count == APPLIED) continue;
         float logit = adjusted[id];
-        logit = logit > 0 ? logit / sampling->repetition_penalty : logit * sampling->repetition_penalty;
+        // Bounded, because nothing can be drawn by weights of infinity less infinity; what no token may be stays so.
+        if (logit > 0)
+            logit = fminf(logit / sampling->repetition_penalty, FLT_MAX);
+        else if (logit > -INFINITY)
+            logit = fmaxf(logit * sampling->repetition_penalty, -FLT_MAX);
         logit -= (float)count * sampling->frequency_penalty;
         if (count > 0) logit -= sampling->presence_penalty;
         adjusted[id] = logit;

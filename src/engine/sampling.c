@@ -1,6 +1,7 @@
 // sampling.c: which sampling parameters can be followed at all, and the one that looks at what was already said.
 #include "engine/sampling.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 
@@ -14,9 +15,9 @@ static oct_status check_numbers(const struct oct_sampling *sampling, oct_error *
         const char *range;
     } ranges[] = {
         {"temperature", sampling->temperature, 0, 1e6f, "a number of at least 0"},
-        {"top_p", sampling->top_p, 1e-38f, 1, "a number above 0, at most 1,"},
+        {"top_p", sampling->top_p, FLT_MIN, 1, "a number above 0, at most 1,"},
         {"min_p", sampling->min_p, 0, 1, "a number from 0 to 1"},
-        {"repetition_penalty", sampling->repetition_penalty, 1e-38f, 1e6f, "a number above 0"},
+        {"repetition_penalty", sampling->repetition_penalty, FLT_MIN, FLT_MAX, "a finite number above 0"},
         {"presence_penalty", sampling->presence_penalty, -2, 2, "a number from -2 to 2"},
         {"frequency_penalty", sampling->frequency_penalty, -2, 2, "a number from -2 to 2"},
     };

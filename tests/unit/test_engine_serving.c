@@ -165,6 +165,22 @@ static void tokens_can_be_favoured_allowed_and_forbidden(void **state) {
     close_engine(engine);
 }
 
+static void positive_numbers_that_float32_cannot_hold_are_taken_as_its_nearest(void **state) {
+    (void)state;
+    oct_engine *engine = open_engine((oct_engine_options){0});
+    struct answer best = ask(engine, greedy(4));
+    oct_sampling_params params = greedy(4);
+    params.temperature = 1, params.has_seed = true, params.top_p = 1e-300;
+    assert_memory_equal(ask(engine, params).tokens, best.tokens, 4 * sizeof *best.tokens);
+    params.top_p = 1;
+    const double penalties[] = {1e-300, 1e300};
+    for (int i = 0; i < 2; i++) {
+        params.repetition_penalty = penalties[i];
+        assert_int_equal(ask(engine, params).finish, OCT_FINISH_LENGTH);
+    }
+    close_engine(engine);
+}
+
 static void eos_does_not_come_before_min_tokens_even_when_it_is_ignored(void **state) {
     (void)state;
     oct_engine *engine = open_engine((oct_engine_options){0});
@@ -365,8 +381,10 @@ static void memory_is_sized_as_asked(void **state) {
 static void warming_up_runs_every_size_and_leaves_no_trace(void **state) {
     (void)state;
     atomic_store(&steps, 0);
+    atomic_store(&rows, 0);
     oct_engine *engine = open_engine((oct_engine_options){.warm_up = true, .max_num_seqs = 8, .max_num_batched_tokens = 64});
     assert_int_equal(atomic_load(&steps), 6 + 2 * 4); // prompts of 2 to 64; 1, 2, 4 and 8 sequences, prompt and decoding
+    assert_int_equal(atomic_load(&rows), (2 + 4 + 8 + 16 + 32 + 64) + 2 * (1 + 2 + 4 + 8));
     oct_engine_stats stats;
     oct_engine_get_stats(engine, &stats);
     assert_int_equal(stats.steps + stats.prompt_tokens + stats.generation_tokens + stats.prefix_cache_queries, 0);
@@ -524,6 +542,7 @@ static void a_storm_of_cancels_leaves_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_can_be_favoured_allowed_and_forbidden),
+        cmocka_unit_test(positive_numbers_that_float32_cannot_hold_are_taken_as_its_nearest),
         cmocka_unit_test(eos_does_not_come_before_min_tokens_even_when_it_is_ignored),
         cmocka_unit_test(what_leaves_no_token_is_the_caller_s_error),
         cmocka_unit_test(prompt_logprobs_come_once_with_the_first_token),

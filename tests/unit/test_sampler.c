@@ -1,6 +1,7 @@
 // The sampler: which token, with which probability, and what it tells about the others.
 #include "engine/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -164,6 +165,25 @@ static void penalties_follow_their_definitions(void **state) {
     struct oct_sampling reward = greedy; // negative penalties encourage
     reward.frequency_penalty = -0.1f;
     assert_int_equal(sample(&reward, logits, tokens, 5), 4);
+}
+
+static void the_smallest_and_largest_repetition_penalties_leave_a_distribution(void **state) {
+    (void)state;
+    const int32_t tokens[] = {1, 2, 3};
+    const float logits[VOCAB] = {[1] = 5, [2] = 4, [3] = -4, [4] = 6};
+    const int32_t allowed[] = {1, 4};
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct oct_sampling sampling = at_temperature(1);
+        sampling.seed = seed;
+        sampling.repetition_penalty = FLT_MIN; // 1 and 2 far above all others
+        int32_t token = sample(&sampling, logits, tokens, 3);
+        assert_true(token == 1 || token == 2);
+        sampling.repetition_penalty = FLT_MAX; // 3 beneath all others
+        assert_int_not_equal(sample(&sampling, logits, tokens, 3), 3);
+        sampling.repetition_penalty = FLT_MIN; // not even a finite bound brings back what is forbidden
+        sampling.allowed_token_ids = allowed, sampling.num_allowed_token_ids = 2;
+        assert_int_equal(sample(&sampling, logits, tokens, 3), 1);
+    }
 }
 
 static void min_tokens_keeps_stop_tokens_out(void **state) {
@@ -468,6 +488,7 @@ int main(void) {
         cmocka_unit_test(top_p_keeps_the_fewest_that_hold_p),
         cmocka_unit_test(min_p_keeps_what_is_near_the_best),
         cmocka_unit_test(penalties_follow_their_definitions),
+        cmocka_unit_test(the_smallest_and_largest_repetition_penalties_leave_a_distribution),
         cmocka_unit_test(min_tokens_keeps_stop_tokens_out),
         cmocka_unit_test(a_seed_gives_the_same_tokens_again),
         cmocka_unit_test(draws_of_one_seed_are_independent),
