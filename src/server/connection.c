@@ -268,7 +268,7 @@ static void finish(struct oct_connection *connection) {
 // A reply the connection makes itself, for a request that never became whole. May free the connection when the client has shut its side.
 static void refuse(struct oct_connection *connection, int status) {
     evbuffer_drain(bufferevent_get_input(connection->events), SIZE_MAX);
-    forget_body(connection); // its client may be slow to go, and others wait for the room
+    forget_body(connection);                            // its client may be slow to go, and others wait for the room
     if (connection->replied) return finish(connection); // refused at its head, and then the body was wrong too
     connection->keep_alive = false;
     const struct oct_connection_limits *limits = &connection->all->limits;
