@@ -387,7 +387,7 @@ static oct_status evaluate(struct evaluation *evaluation, oct_error *err) {
     oct_engine_options engine = oct_engine_flags_options(&options->engine, options->model);
     OCT_TRY(oct_quantization_open(&engine, evaluation->session.checkpoint, &evaluation->quantization, err));
     if (evaluation->quantization.measuring)
-        return oct_fail(err, OCT_INVALID_ARGUMENT, "QUANT_CONFIG: mode QUANTIZE expected, MEASURE found");
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "QUANT_CONFIG: mode QUANTIZE expected, one that measures found");
     if (options->with_fp8 && oct_checkpoint_config(evaluation->session.checkpoint)->fp8.method)
         return oct_fail(err, OCT_INVALID_ARGUMENT, "--with-fp8: an unquantized model expected, %s is FP8", evaluation->session.path);
     return options->multiple_choice ? evaluate_questions(evaluation, err) : evaluate_text(evaluation, err);
