@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct tune_options {
     const char *model, *output, *prompts, *by;
@@ -293,12 +294,12 @@ static int add_modules(const struct tuning *tuning, int unit, char **modules, co
     return count;
 }
 
-static oct_status write_config(const struct tuning *tuning, oct_error *err) {
+static oct_status write_config(const struct tuning *tuning, const char *path, oct_error *err) {
     size_t most = (size_t)tuning->units * OCT_NUM_MODULES;
     char **patterns = oct_alloc(most, sizeof *patterns, "patterns"), **modules = oct_alloc(most, sizeof *modules, "modules");
     const struct oct_scale_method **methods = oct_alloc(most, sizeof *methods, "methods");
     struct oct_tuned_config config = {.base_path = tuning->base_path,
-                                      .path = tuning->output,
+                                      .path = path,
                                       .block_patterns = (const char *const *)patterns,
                                       .modules = (const char *const *)modules,
                                       .methods = methods};
@@ -446,17 +447,35 @@ static oct_status check_output(const struct tuning *tuning, oct_error *err) {
                     tuning->output, mine);
 }
 
+// "FOLDER/unfinished_NAME": of the name's end the card is told.
+static char *unfinished_path(const char *output) {
+    const char *slash = strrchr(output, '/'), *name = slash ? slash + 1 : output;
+    struct oct_buffer path = {0};
+    oct_buffer_printf(&path, "%.*sunfinished_%s", (int)(name - output), output, name);
+    return oct_buffer_take(&path);
+}
+
+// Opens what a configuration with the methods that were found, and no blocklist yet, says. Nothing of the result's name is there before the
+// bound holds.
+static oct_status open_unfinished(struct tuning *tuning, oct_error *err) {
+    char *path = unfinished_path(tuning->output);
+    oct_status status = write_config(tuning, path, err);
+    if (status == OCT_OK) status = open_quantization(tuning, path, err);
+    unlink(path);
+    free(path);
+    return status;
+}
+
 // Under the methods that were found, the model is loaded as the configuration that is written says: what is measured is what will run.
 static oct_status apply_methods(struct tuning *tuning, oct_error *err) {
     bool changed = false;
     for (int unit = 0; unit < tuning->units; unit++) changed |= tuning->method[unit] != 0;
     if (!changed) return OCT_OK;
-    OCT_TRY(write_config(tuning, err));
-    struct oct_scale_method base = *tuning->methods[0]; // of the configuration that is closed now
+    const char *base = tuning->methods[0]->name;
     oct_runner_close(&tuning->quantized);
-    OCT_TRY(open_quantization(tuning, tuning->output, err));
+    OCT_TRY(open_unfinished(tuning, err));
     OCT_TRY(open_model(tuning, tuning->quantization.plan, &tuning->quantized, err));
-    tuning->methods[0] = oct_scale_method_find(base.name);
+    tuning->methods[0] = oct_scale_method_find(base); // the one in the configuration that was closed is gone
     return oct_quantization_loaded(&tuning->quantization, err);
 }
 
@@ -487,7 +506,7 @@ static oct_status tune(struct tuning *tuning, oct_error *err) {
     if (tuning->num_methods > 1) OCT_TRY(apply_methods(tuning, err));
     OCT_TRY(choose_blocked(tuning, err));
     oct_progress_bar_clear(&tuning->bar);
-    OCT_TRY(write_config(tuning, err));
+    OCT_TRY(write_config(tuning, tuning->output, err));
     tuning->seconds = oct_seconds() - started;
     print(tuning);
     return OCT_OK;

@@ -232,6 +232,14 @@ def test_scale_methods_are_chosen_by_module(tunable):
     assert succeeds("inspect", TINY, "--quant-config", tunable.with_name("methods_g3.json")).returncode == 0
 
 
+def test_a_tuning_that_fails_half_way_leaves_no_configuration(tunable):
+    scales = tunable.parent / "g3/tuned/inc_output_hooks_maxabs_MAXABS_HW_0_1.npz"
+    scales.mkdir(parents=True)  # where the scales of the methods that were found would go
+    result = octavo("tune", TINY, "--quant-config", tunable, "--max-kl", 50, "--by", "scale-methods", "--methods", "maxabs_arbitrary")
+    assert result.returncode == 1 and "cannot rename into place" in result.stderr
+    assert not list(tunable.parent.glob("*tuned_*"))
+
+
 def test_what_cannot_be_tuned_is_refused(tunable, tmp_path):
     fails(2, "octavo calibrate", "tune", TINY, env=environment())
     measuring = octavo("tune", TINY, "--quant-config", tunable.with_name("maxabs_measure_g3.json"))
