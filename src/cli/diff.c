@@ -45,6 +45,7 @@ struct comparison {
     struct difference *differences; // (count) owned
     size_t count, tensors;          // tensors: compared
     json_t *only_a, *only_b;        // names: module and tensor, or file. Owned
+    json_t *other_shapes;           // names of tensors that hold another number of values in B. Owned
 };
 
 // --- tensors ----------------------------------------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ static void compare_tensors(struct comparison *out, const char *kind, const char
     if (!oct_value_is_numbers(a) || !oct_value_is_numbers(b)) return;
     size_t count = oct_array_size(a);
     if (count != oct_array_size(b)) {
-        json_array_append_new(out->only_a, json_sprintf("%s %s: %zu numbers, against %zu", module, tensor, count, oct_array_size(b)));
+        json_array_append_new(out->other_shapes, json_sprintf("%s %s: %zu and %zu numbers", module, tensor, count, oct_array_size(b)));
         return;
     }
     struct difference worst = {.kind = kind};
@@ -144,8 +145,10 @@ static oct_status compare_files(struct comparison *out, const char *a, const cha
     struct oct_value *root_a, *root_b;
     oct_status status = oct_node_file_read_any(a, &tree, &root_a, err);
     if (status == OCT_OK) status = oct_node_file_read_any(b, &tree, &root_b, err);
+    bool scales = status == OCT_OK && oct_value_is_string(oct_dict_get(root_a, "Mode"), "Scale");
+    if (status == OCT_OK && scales != oct_value_is_string(oct_dict_get(root_b, "Mode"), "Scale"))
+        status = oct_fail(err, OCT_INVALID_ARGUMENT, "%s, %s: two measurements or two scale files expected, one of each found", a, b);
     if (status == OCT_OK) {
-        bool scales = oct_value_is_string(oct_dict_get(root_a, "Mode"), "Scale");
         compare_nodes(out, scales ? "scale" : "range", oct_dict_get(root_a, "Nodes"), oct_dict_get(root_b, "Nodes"));
     }
     oct_tree_free(&tree);
@@ -222,11 +225,14 @@ static void print_table(const struct comparison *comparison, const struct diff_o
     printf("%zu tensors compared, %zu differ", comparison->tensors, comparison->count);
     if (shown < comparison->count) printf(" (%zu shown, --limit 0 shows all)", shown);
     putchar('\n');
-    const json_t *only[] = {comparison->only_a, comparison->only_b};
-    for (int side = 0; side < 2; side++) {
+    const struct {
+        const char *title;
+        const json_t *names;
+    } lists[] = {{"only in A", comparison->only_a}, {"only in B", comparison->only_b}, {"in other shapes", comparison->other_shapes}};
+    for (size_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         size_t i;
         json_t *name;
-        json_array_foreach(only[side], i, name) printf("only in %s: %s\n", side ? "B" : "A", json_string_value(name));
+        json_array_foreach(lists[list].names, i, name) printf("%s: %s\n", lists[list].title, json_string_value(name));
     }
 }
 
@@ -241,9 +247,9 @@ static void print_json(const struct comparison *comparison, const struct diff_op
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "what", d->kind, "module", d->module, "tensor", d->tensor,
                                               "a", number(d->a), "b", number(d->b), "ratio", number(d->b / d->a)));
     }
-    json_t *report = json_pack("{s:s, s:s, s:I, s:I, s:o, s:O, s:O}", "a", options->a, "b", options->b, "tensors",
+    json_t *report = json_pack("{s:s, s:s, s:I, s:I, s:o, s:O, s:O, s:O}", "a", options->a, "b", options->b, "tensors",
                                (json_int_t)comparison->tensors, "differ", (json_int_t)comparison->count, "differences", list, "only_in_a",
-                               comparison->only_a, "only_in_b", comparison->only_b);
+                               comparison->only_a, "only_in_b", comparison->only_b, "other_shapes", comparison->other_shapes);
     json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(report);
@@ -251,7 +257,7 @@ static void print_json(const struct comparison *comparison, const struct diff_op
 
 static oct_status run(const void *given, oct_error *err) {
     const struct diff_options *options = given;
-    struct comparison comparison = {.only_a = json_array(), .only_b = json_array()};
+    struct comparison comparison = {.only_a = json_array(), .only_b = json_array(), .other_shapes = json_array()};
     oct_status status = compare_folders(&comparison, options, err);
     if (status == OCT_OK) {
         if (comparison.count) qsort(comparison.differences, comparison.count, sizeof *comparison.differences, furthest_first);
@@ -264,6 +270,7 @@ static oct_status run(const void *given, oct_error *err) {
     free(comparison.differences);
     json_decref(comparison.only_a);
     json_decref(comparison.only_b);
+    json_decref(comparison.other_shapes);
     return status;
 }
 

@@ -96,6 +96,15 @@ def test_two_files_are_compared_whatever_they_are_called(calibrated, tmp_path):
     assert "0 differ" in succeeds("diff", source, tmp_path / "other.json").stdout
 
 
+def test_what_has_another_shape_is_in_both():
+    stem = str(GOLDEN / "inc/hpu_gaudi3/tp1/inc_output_hooks_maxabs")
+    methods = [f"{stem}_{method}_0_1.npz" for method in ("MAXABS_HW", "ACT_MAXABS_POW2_WEIGHTS_PCS_MAXABS_POW2")]
+    report = json.loads(succeeds("diff", *methods, "--json").stdout)
+    assert "lm_head weight: 1 and 80 numbers" in report["other_shapes"] and report["only_in_a"] == report["only_in_b"] == []
+    assert "\nin other shapes: lm_head weight: 1 and 80 numbers\n" in succeeds("diff", *methods).stdout
+    fails(2, "one of each found", "diff", f"{stem}_0_1.npz", methods[0])
+
+
 def test_folders_with_nothing_in_common_are_an_error(calibrated):
     fails(1, "octavo unify", "diff", calibrated[0] / "model/g3", UNIFY / "tp2")
 
