@@ -16,7 +16,7 @@
 #include "cli/tuned_config.h"
 #include "cli/unit_cost.h"
 
-#include <limits.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -438,11 +438,22 @@ static oct_status find_base(struct tuning *tuning, oct_error *err) {
     return OCT_OK;
 }
 
+// Before minutes of tuning, not after.
+static oct_status check_folder(const char *output, oct_error *err) {
+    const char *slash = strrchr(output, '/');
+    char *folder = slash ? oct_strndup(output, (size_t)(slash + 1 - output)) : oct_strdup(".");
+    oct_status status = OCT_OK;
+    if (access(folder, W_OK) != 0) status = oct_fail(err, OCT_IO, "%s: cannot write there: %s", folder, strerror(errno));
+    free(folder);
+    return status;
+}
+
 // The names of a configuration and of the folder of its files say which card it is for; under other scale methods the folder is a new one.
 static oct_status check_output(const struct tuning *tuning, oct_error *err) {
     bool gaudi2 = tuning->quantization.config->profile == OCT_GAUDI2, methods = tuning->num_methods > 1;
     const char *mine = gaudi2 ? "_g2.json" : "_g3.json", *other = gaudi2 ? "_g3.json" : "_g2.json";
-    if (!oct_ends_with(tuning->output, other) && (!methods || oct_ends_with(tuning->output, mine))) return OCT_OK;
+    if (!oct_ends_with(tuning->output, other) && (!methods || oct_ends_with(tuning->output, mine)))
+        return check_folder(tuning->output, err);
     return oct_fail(err, OCT_INVALID_ARGUMENT, "%s: a name that ends in %s expected: it says which card the configuration is for",
                     tuning->output, mine);
 }

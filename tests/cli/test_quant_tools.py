@@ -257,6 +257,7 @@ def test_what_cannot_be_tuned_is_refused(tunable, tmp_path):
     fails(2, "a name that ends in _g2.json expected", "tune", TINY, "--quant-config", other, "-o", tmp_path / "tuned_g3.json")
     fails(2, "a name that ends in _g2.json expected", "tune", TINY, "--quant-config", other, "-o", tmp_path / "tuned.json", "--by",
           "scale-methods")
+    fails(1, "cannot write there", "tune", TINY, "--quant-config", tunable, "-o", tmp_path / "nowhere/tuned_g3.json")
     assert tune(other, "--max-kl", 50)["quant_config"].endswith("tuned_quant_g2.json")
     fails(2, "makes scales at run time", "tune", TINY, "--quant-config", tunable, "--by", "scale-methods", "--methods", "maxabs_pcs_pow2")
 
