@@ -38,14 +38,13 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     OCT_TRY(check_stop_strings(params, err));
     OCT_TRY(oct_request_sampling_open(engine, params, &sampling, err));
     oct_status status = oct_scheduler_check(engine->scheduler, prompt, prompt_length, &sampling, err);
-    if (status == OCT_OK) status = oct_engine_admit(engine, (int)prompt_length, err);
     if (status != OCT_OK) {
         oct_request_sampling_close(&sampling);
         return status;
     }
     struct oct_request *request = oct_alloc(1, sizeof *request, "a request");
     request->engine = engine;
-    atomic_init(&request->references, 2);
+    atomic_init(&request->references, 1);
     atomic_init(&request->cancelled, false);
     request->prompt = oct_alloc(prompt_length, sizeof *prompt, "a prompt");
     memcpy(request->prompt, prompt, prompt_length * sizeof *prompt);
@@ -62,13 +61,12 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     request->notify_context = context;
     request->stop_token = -1;
 
-    pthread_mutex_lock(&engine->mutex);
-    TAILQ_INSERT_TAIL(&engine->submitted, request, link);
-    engine->num_submitted++;
-    pthread_cond_signal(&engine->wake);
-    pthread_mutex_unlock(&engine->mutex);
-    *out = request;
-    return OCT_OK;
+    status = oct_engine_enqueue(engine, request, err);
+    if (status == OCT_OK)
+        *out = request;
+    else
+        oct_request_release(request);
+    return status;
 }
 
 // --- on the engine's thread -------------------------------------------------------------------------------------------------------
