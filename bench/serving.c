@@ -1,7 +1,6 @@
 // serving.c: what the engine adds to the forward pass, through octavo.h, on one model: `serving MODEL [QUANTIZATION [KV_CACHE_DTYPE]]`.
 //   throughput   16 requests against bare passes of 16 rows at the same positions, in turns: machines are shared, and only what was
-//   measured
-//                side by side can be compared
+//                measured side by side can be compared
 //   first token  of a short request that comes while a prompt of 4,000 tokens is computed, in steps
 //   prefix       how much of a shared prompt of 1,000 tokens the second request computes again
 //   warm-up      the first request of an engine with and without it
