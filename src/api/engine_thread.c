@@ -223,8 +223,7 @@ oct_status oct_engine_enqueue(struct oct_engine *engine, struct oct_request *req
 
 oct_status oct_engine_reset_prefix_cache(oct_engine *engine, oct_error *err) {
     struct oct_control *control = &engine->control;
-    double deadline = oct_seconds() + control->timeout;
-    struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)((deadline - (double)(time_t)deadline) * 1e9)};
+    struct timespec until = oct_deadline(oct_seconds() + control->timeout);
     pthread_mutex_lock(&engine->mutex);
     control->reset_prefix_cache = true;
     uint64_t asked = ++control->asked;

@@ -7,7 +7,6 @@
 #include "base/memory.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,15 +20,6 @@ static oct_status check_stop_strings(const oct_sampling_params *params, oct_erro
             return oct_fail(err, OCT_INVALID_ARGUMENT, "stop: strings of UTF-8 that are not empty expected, \"%s\" found", params->stop[i]);
     }
     return OCT_OK;
-}
-
-static void init_waiting(pthread_mutex_t *mutex, pthread_cond_t *condition) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(mutex, NULL);
 }
 
 oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t prompt_length, const oct_sampling_params *params,
@@ -56,7 +46,8 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     request->decode.join_special_tokens = params->spaces_between_special_tokens_off;
     oct_stop_strings_open(&request->stops, params->stop, params->num_stop);
     request->submitted_at = oct_seconds();
-    init_waiting(&request->mutex, &request->changed);
+    pthread_mutex_init(&request->mutex, NULL);
+    oct_condition_init(&request->changed);
     request->notify = notify;
     request->notify_context = context;
     request->stop_token = -1;
@@ -171,13 +162,9 @@ void oct_request_end(struct oct_request *request, oct_finish finish, const oct_e
 
 // --- the caller's side ------------------------------------------------------------------------------------------------------------
 
-// Waits for something new until the deadline of the monotonic clock; < 0: for ever.
+// Waits for something new until the deadline; < 0: for ever.
 static void wait_for_change(struct oct_request *request, double deadline) {
-    struct timespec until = {0};
-    if (deadline >= 0) {
-        until.tv_sec = (time_t)deadline;
-        until.tv_nsec = (long)((deadline - floor(deadline)) * 1e9);
-    }
+    struct timespec until = oct_deadline(deadline);
     while (request->ready.tokens.count == 0 && request->finish == OCT_RUNNING) {
         if (deadline < 0)
             pthread_cond_wait(&request->changed, &request->mutex);
