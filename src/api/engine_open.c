@@ -50,7 +50,9 @@ static oct_status read_limits(const oct_engine_options *options, const struct oc
     int seqs = or_default(options->max_num_seqs, DEFAULT_MAX_NUM_SEQS);
     OCT_TRY(check_range("max_num_seqs", seqs, 1, MOST_SEQS, err));
     int rows = or_default(options->max_num_batched_tokens, seqs > DEFAULT_MAX_NUM_BATCHED_TOKENS ? seqs : DEFAULT_MAX_NUM_BATCHED_TOKENS);
-    OCT_TRY(check_range("max_num_batched_tokens", rows, seqs, MOST_BATCHED_TOKENS, err));
+    if (rows < seqs)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "max_num_batched_tokens: at least max_num_seqs (%d) expected, %d found", seqs, rows);
+    OCT_TRY(check_range("max_num_batched_tokens", rows, 1, MOST_BATCHED_TOKENS, err));
     OCT_TRY(check_range("long_prefill_token_threshold", options->long_prefill_token_threshold, 0, INT_MAX, err));
     OCT_TRY(check_range("num_gpu_blocks_override", options->num_gpu_blocks_override, 0, INT_MAX, err));
     OCT_TRY(check_range("max_num_queued_reqs", options->max_num_queued_reqs, 0, INT_MAX, err));
