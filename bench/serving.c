@@ -1,7 +1,6 @@
 // serving.c: what the engine adds to the forward pass, through octavo.h, on one model: `serving MODEL [QUANTIZATION [KV_CACHE_DTYPE]]`.
 //   throughput   16 requests against bare passes of 16 rows at the same positions, in turns: machines are shared, and only what was
-//   measured
-//                side by side can be compared
+//                measured side by side can be compared
 //   first token  of a short request that comes while a prompt of 4,000 tokens is computed, in steps
 //   prefix       how much of a shared prompt of 1,000 tokens the second request computes again
 //   warm-up      the first request of an engine with and without it
@@ -93,31 +92,30 @@ static double bare_decode(oct_engine *engine) {
     return BATCH * OUTPUT / seconds;
 }
 
-// Tokens a second from the last first token to the end of all.
+// Tokens a second from the last first token to the end of all: those of before it are not counted.
 static double served_decode(oct_engine *engine, int round) {
     oct_request *requests[BATCH];
-    double started[BATCH], seconds = 0, first = 0;
+    double came[BATCH][OUTPUT], first = 0, last = 0; // seconds
     for (int i = 0; i < BATCH; i++) {
         int32_t prompt[PROMPT];
         fill_prompt(prompt, PROMPT, round * BATCH + i);
-        started[i] = oct_seconds();
+        came[i][0] = oct_seconds();
         requests[i] = submit(engine, prompt, PROMPT, OUTPUT);
     }
-    int counted = 0;
     for (int i = 0; i < BATCH; i++) {
+        double submitted = came[i][0];
         oct_delta delta = {0};
-        double mine = 0;
-        while (delta.finish == OCT_RUNNING) {
+        for (int count = 0; delta.finish == OCT_RUNNING;) {
             oct_request_next(requests[i], -1, &delta);
-            if (mine == 0) mine = started[i] + delta.token_seconds[0];
-            double last = started[i] + delta.token_seconds[delta.num_tokens - 1];
-            if (last > seconds) seconds = last;
+            for (size_t j = 0; j < delta.num_tokens; j++) came[i][count++] = submitted + delta.token_seconds[j];
         }
-        if (mine > first) first = mine;
+        if (came[i][0] > first) first = came[i][0];
+        if (came[i][OUTPUT - 1] > last) last = came[i][OUTPUT - 1];
         oct_request_free(requests[i]);
-        counted += OUTPUT - 1;
     }
-    return counted / (seconds - first);
+    int counted = 0;
+    for (int i = 0; i < BATCH * OUTPUT; i++) counted += came[i / OUTPUT][i % OUTPUT] > first;
+    return counted / (last - first);
 }
 
 static void measure_throughput(oct_engine *engine) {

@@ -117,8 +117,8 @@ oct_status oct_engine_thread_start(struct oct_engine *engine, oct_error *err);
 // Finishes what is left with OCT_FINISH_ABORT. False: the thread hangs in a step, and everything it might use has to stay.
 bool oct_engine_thread_stop(struct oct_engine *engine);
 
-// Whether one more request may be queued; counts it if so. Any thread.
-oct_status oct_engine_admit(struct oct_engine *engine, int prompt_tokens, oct_error *err);
+// Hands a request over to the engine's thread, which then has a reference of its own; unless too many wait already. Any thread.
+oct_status oct_engine_enqueue(struct oct_engine *engine, struct oct_request *request, oct_error *err);
 
 // watchdog.c. begin: the step is about to run. end: it has come back; false: too late, its requests have ended.
 oct_status oct_watch_start(struct oct_engine *engine, oct_error *err);

@@ -2,6 +2,7 @@
 // device, weights, KV blocks, scheduler, thread.
 #include "api/engine.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/locate.h"
@@ -9,7 +10,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { DEFAULT_MAX_NUM_SEQS = 64, DEFAULT_MAX_NUM_BATCHED_TOKENS = 512, DEFAULT_BLOCK_SIZE = 32, BLOCK_SIZE_STEP = 32 };
 enum { MOST_SEQS = 1 << 14, MOST_BATCHED_TOKENS = 1 << 20, MOST_BLOCK_SIZE = 1 << 12 };
@@ -50,7 +50,9 @@ static oct_status read_limits(const oct_engine_options *options, const struct oc
     int seqs = or_default(options->max_num_seqs, DEFAULT_MAX_NUM_SEQS);
     OCT_TRY(check_range("max_num_seqs", seqs, 1, MOST_SEQS, err));
     int rows = or_default(options->max_num_batched_tokens, seqs > DEFAULT_MAX_NUM_BATCHED_TOKENS ? seqs : DEFAULT_MAX_NUM_BATCHED_TOKENS);
-    OCT_TRY(check_range("max_num_batched_tokens", rows, seqs, MOST_BATCHED_TOKENS, err));
+    if (rows < seqs)
+        return oct_fail(err, OCT_INVALID_ARGUMENT, "max_num_batched_tokens: at least max_num_seqs (%d) expected, %d found", seqs, rows);
+    OCT_TRY(check_range("max_num_batched_tokens", rows, 1, MOST_BATCHED_TOKENS, err));
     OCT_TRY(check_range("long_prefill_token_threshold", options->long_prefill_token_threshold, 0, INT_MAX, err));
     OCT_TRY(check_range("num_gpu_blocks_override", options->num_gpu_blocks_override, 0, INT_MAX, err));
     OCT_TRY(check_range("max_num_queued_reqs", options->max_num_queued_reqs, 0, INT_MAX, err));
@@ -253,16 +255,12 @@ static double number_from_environment(const char *name, double otherwise) {
     return otherwise;
 }
 
-// What threads wait with. Deadlines are on the monotonic clock.
+// What threads wait with.
 static void open_waiting(struct oct_engine *engine) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->wake, NULL);
-    pthread_cond_init(&engine->control.done, &attributes);
-    pthread_cond_init(&engine->watch.changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    oct_condition_init(&engine->control.done);
+    oct_condition_init(&engine->watch.changed);
     engine->control.timeout = number_from_environment("VLLM_RPC_TIMEOUT", 10000) / 1e3;
     engine->watch.timeout = number_from_environment("VLLM_ENGINE_ITERATION_TIMEOUT_S", 60);
 }

@@ -206,12 +206,16 @@ static oct_status check_room(struct oct_engine *engine, oct_error *err) {
     return OCT_OK;
 }
 
-oct_status oct_engine_admit(struct oct_engine *engine, int prompt_tokens, oct_error *err) {
-    pthread_mutex_lock(&engine->mutex);
+oct_status oct_engine_enqueue(struct oct_engine *engine, struct oct_request *request, oct_error *err) {
+    pthread_mutex_lock(&engine->mutex); // of the check, too: what the watchdog ends is all that was let in
     oct_status status = check_room(engine, err);
     if (status == OCT_OK) {
         engine->limits.submitted_requests++;
-        engine->limits.submitted_tokens += (uint64_t)prompt_tokens;
+        engine->limits.submitted_tokens += (uint64_t)request->prompt_tokens;
+        atomic_fetch_add(&request->references, 1);
+        TAILQ_INSERT_TAIL(&engine->submitted, request, link);
+        engine->num_submitted++;
+        pthread_cond_signal(&engine->wake);
     }
     pthread_mutex_unlock(&engine->mutex);
     return status;
@@ -219,8 +223,7 @@ oct_status oct_engine_admit(struct oct_engine *engine, int prompt_tokens, oct_er
 
 oct_status oct_engine_reset_prefix_cache(oct_engine *engine, oct_error *err) {
     struct oct_control *control = &engine->control;
-    double deadline = oct_seconds() + control->timeout;
-    struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)((deadline - (double)(time_t)deadline) * 1e9)};
+    struct timespec until = oct_deadline(oct_seconds() + control->timeout);
     pthread_mutex_lock(&engine->mutex);
     control->reset_prefix_cache = true;
     uint64_t asked = ++control->asked;

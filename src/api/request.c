@@ -7,7 +7,6 @@
 #include "base/memory.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,29 +22,19 @@ static oct_status check_stop_strings(const oct_sampling_params *params, oct_erro
     return OCT_OK;
 }
 
-static void init_waiting(pthread_mutex_t *mutex, pthread_cond_t *condition) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(mutex, NULL);
-}
-
 oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t prompt_length, const oct_sampling_params *params,
                               oct_notify notify, void *context, oct_request **out, oct_error *err) {
     struct oct_sampling sampling;
     OCT_TRY(check_stop_strings(params, err));
     OCT_TRY(oct_request_sampling_open(engine, params, &sampling, err));
     oct_status status = oct_scheduler_check(engine->scheduler, prompt, prompt_length, &sampling, err);
-    if (status == OCT_OK) status = oct_engine_admit(engine, (int)prompt_length, err);
     if (status != OCT_OK) {
         oct_request_sampling_close(&sampling);
         return status;
     }
     struct oct_request *request = oct_alloc(1, sizeof *request, "a request");
     request->engine = engine;
-    atomic_init(&request->references, 2);
+    atomic_init(&request->references, 1);
     atomic_init(&request->cancelled, false);
     request->prompt = oct_alloc(prompt_length, sizeof *prompt, "a prompt");
     memcpy(request->prompt, prompt, prompt_length * sizeof *prompt);
@@ -57,18 +46,18 @@ oct_status oct_request_submit(oct_engine *engine, const int32_t *prompt, size_t 
     request->decode.join_special_tokens = params->spaces_between_special_tokens_off;
     oct_stop_strings_open(&request->stops, params->stop, params->num_stop);
     request->submitted_at = oct_seconds();
-    init_waiting(&request->mutex, &request->changed);
+    pthread_mutex_init(&request->mutex, NULL);
+    oct_condition_init(&request->changed);
     request->notify = notify;
     request->notify_context = context;
     request->stop_token = -1;
 
-    pthread_mutex_lock(&engine->mutex);
-    TAILQ_INSERT_TAIL(&engine->submitted, request, link);
-    engine->num_submitted++;
-    pthread_cond_signal(&engine->wake);
-    pthread_mutex_unlock(&engine->mutex);
-    *out = request;
-    return OCT_OK;
+    status = oct_engine_enqueue(engine, request, err);
+    if (status == OCT_OK)
+        *out = request;
+    else
+        oct_request_release(request);
+    return status;
 }
 
 // --- on the engine's thread -------------------------------------------------------------------------------------------------------
@@ -173,13 +162,9 @@ void oct_request_end(struct oct_request *request, oct_finish finish, const oct_e
 
 // --- the caller's side ------------------------------------------------------------------------------------------------------------
 
-// Waits for something new until the deadline of the monotonic clock; < 0: for ever.
+// Waits for something new until the deadline; < 0: for ever.
 static void wait_for_change(struct oct_request *request, double deadline) {
-    struct timespec until = {0};
-    if (deadline >= 0) {
-        until.tv_sec = (time_t)deadline;
-        until.tv_nsec = (long)((deadline - floor(deadline)) * 1e9);
-    }
+    struct timespec until = oct_deadline(deadline);
     while (request->ready.tokens.count == 0 && request->finish == OCT_RUNNING) {
         if (deadline < 0)
             pthread_cond_wait(&request->changed, &request->mutex);

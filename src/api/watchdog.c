@@ -46,8 +46,7 @@ static void *watch(void *context) {
     struct oct_watch *watch = &engine->watch;
     pthread_mutex_lock(&engine->mutex);
     while (!watch->closing && !watch->unhealthy) {
-        double deadline = (watch->step_began > 0 ? watch->step_began : oct_seconds()) + watch->timeout;
-        struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)((deadline - (double)(time_t)deadline) * 1e9)};
+        struct timespec until = oct_deadline((watch->step_began > 0 ? watch->step_began : oct_seconds()) + watch->timeout);
         pthread_cond_timedwait(&watch->changed, &engine->mutex, &until);
         if (watch->step_began > 0 && oct_seconds() >= watch->step_began + watch->timeout) give_up(engine);
     }

@@ -428,7 +428,8 @@ static void options_that_cannot_work_are_refused_by_name(void **state) {
     assert_refused((oct_engine_options){.quantization = "awq"}, OCT_INVALID_ARGUMENT, "quantization");
     assert_refused((oct_engine_options){.block_size = 48}, OCT_INVALID_ARGUMENT, "block_size");
     assert_refused((oct_engine_options){.max_num_seqs = -1}, OCT_INVALID_ARGUMENT, "max_num_seqs");
-    assert_refused((oct_engine_options){.max_num_seqs = 8, .max_num_batched_tokens = 7}, OCT_INVALID_ARGUMENT, "max_num_batched_tokens");
+    assert_refused((oct_engine_options){.max_num_seqs = 8, .max_num_batched_tokens = 7}, OCT_INVALID_ARGUMENT,
+                   "max_num_batched_tokens: at least max_num_seqs (8) expected, 7 found");
     assert_refused((oct_engine_options){.max_model_len = 257}, OCT_INVALID_ARGUMENT, "max_model_len");
     assert_refused((oct_engine_options){.max_model_len = 256, .kv_cache_bytes = 2 * block_bytes()}, OCT_OUT_OF_MEMORY, "kv_cache_bytes");
     assert_refused((oct_engine_options){.chat_template = "/nowhere/chat.jinja"}, OCT_NOT_FOUND, "/nowhere/chat.jinja");
