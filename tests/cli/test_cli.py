@@ -883,6 +883,41 @@ def test_a_question_that_is_none_is_refused(tmp_path, line, message):
     fails(2, message, "eval", TINY, "--multiple-choice", tmp_path / "questions.jsonl")
 
 
+# --- bench ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_benchmark_reports_every_test_and_what_the_machine_can_do():
+    report = json.loads(succeeds("bench", TINY, "--dtype", "fp8,bf16", "--prompt", 32, "--gen", 3, "--batch", "1,3", "--depth", "0,40",
+                                 "--rounds", 2, "--json").stdout)
+    machine, rows = report["machine"], report["rows"]
+    assert machine["read_gbps"] > 0 and machine["bf16_gflops"] > 0 and machine["threads"] >= 1 and machine["isa"] and machine["cpu"]
+    assert [(row["test"], row["dtype"], row["batch"], row["depth"]) for row in rows] == \
+        [("prefill", dtype, 1, 0) for dtype in ("fp8", "bf16")] + \
+        [("decode", dtype, batch, depth) for depth in (0, 40) for batch in (1, 3) for dtype in ("fp8", "bf16")]
+    for row in rows:
+        assert row["tok_s"] > 0 and row["gbps"] > 0 and row["gflops"] > 0 and 0 < row["fraction"]
+    fp8, bf16 = rows[2], rows[3]  # a weight is a byte or two
+    assert bf16["gbps"] / bf16["tok_s"] > 1.5 * fp8["gbps"] / fp8["tok_s"]
+
+
+def test_a_shape_needs_no_model():
+    out = succeeds("bench", "--shape", "135m", "--prompt", 8, "--gen", 1, "--batch", 1, "--depth", 0, "--rounds", 1).stdout
+    assert "prefill 8" in out and "decode 1" in out and "GFLOP/s" in out
+
+
+@pytest.mark.parametrize("args, message", [
+    ([], "either MODEL or --shape expected, neither found"),
+    ([TINY, "--shape", "1b"], "either MODEL or --shape expected, both found"),
+    ([TINY, "--batch", "1,x"], '--batch: whole numbers from 1 to 1024, with commas between, expected, "1,x" found'),
+    ([TINY, "--depth", ""], "--depth: whole numbers from 0"),
+    ([TINY, "--dtype", "int4"], '--dtype: fp8, bf16 or fp8,bf16 expected, "int4" found'),
+    ([TINY, "--depth", "300"], "sequences of at most 256 tokens expected"),
+    ([TINY, "--prompt", "0", "--gen", "0"], "one of them above 0 expected"),
+])
+def test_a_benchmark_that_cannot_be_is_refused(args, message):
+    fails(2, message, "bench", *args)
+
+
 # --- inspect --------------------------------------------------------------------------------------------------------------------------
 
 
