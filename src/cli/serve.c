@@ -147,8 +147,7 @@ const struct oct_command oct_command_serve = {
                "  QUANT_CONFIG=out/llama/maxabs_quant_g3.json octavo serve ./llama --quantization inc --kv-cache-dtype fp8_inc\n"
                "\n"
                "  VLLM_SKIP_WARMUP=true                  serve at once: the first requests then wait for memory\n"
-               "  VLLM_ENGINE_ITERATION_TIMEOUT_S=60     a step that takes longer fails its requests; /health then answers 503\n"
-               "  VLLM_RPC_TIMEOUT=10000                 milliseconds in which the engine must answer a control call\n",
+               "  VLLM_ENGINE_ITERATION_TIMEOUT_S=60     a step that takes longer fails its requests; /health then answers 503\n",
     .options_size = sizeof(struct serve_options),
     .groups = {{"Server", flags, 0},
                {"Chat template", oct_chat_flag_table, FIELD(chat)},
