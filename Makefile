@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 
 .NOTPARALLEL:
-.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-quality bench-serving bench-text clean format check-format help prepare prepare-test
+.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-smoke bench-quality bench-serving bench-text clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -90,6 +90,10 @@ bench-text: all tokenizers
 	@tools/step.sh bench-text-build "building the benchmark" ninja -C $(BUILD) -j$(JOBS) bench/bench_text
 	@$(PYTHON) bench/text.py
 
+# A minute: whether a change made the kernels slower.
+bench-smoke: all
+	@build/octavo bench --shape 135m --dtype fp8,bf16 --batch 1,16 --depth 0,1024 --gen 16 --rounds 3
+
 # Hours on two cores: rows that were made are kept, and an interrupted run goes on. QUICK=1 takes a sample.
 bench-quality: all model
 	@$(PYTHON) bench/quality.py $(if $(QUICK),--quick) --output docs/quality.md
@@ -113,6 +117,7 @@ help:
 	@echo "make model            fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache"
 	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
 	@echo "make bench-serving    measure what the engine adds to the forward pass (minutes)"
+	@echo "make bench-smoke      show the kernels' speed as fractions of the machine's limits (a minute)"
 	@echo "make bench-text       compare the text layer's speed with tiktoken and Hugging Face tokenizers (minutes)"
 	@echo "make bench-quality    measure what each kind of quantization costs (hours; QUICK=1: a sample), into docs/quality.md"
 	@echo "make format           format the C files; make check-format only checks them"
