@@ -110,11 +110,11 @@ def standard_error(share, count):
     return 100 * math.sqrt(share * (1 - share) / count)
 
 
-def table(made, model):
+def table(made, model, quick):
     first = made[0]
     error = {task: standard_error(first[task], first[task + "_questions"]) for task in ["social_iqa", "mmlu"]}
     yield "# What quantization costs\n"
-    yield (f"`{model}`, made by `make bench-quality`: KL divergence from the same model in bf16 and perplexity over {first['tokens']:,} "
+    yield (f"`{model}`, made by `make bench-quality{' QUICK=1' if quick else ''}`: KL divergence from the same model in bf16 and perplexity over {first['tokens']:,} "
            f"tokens of OpenWebText in windows of 512; accuracy by log-likelihood over {first['social_iqa_questions']:,} questions of "
            f"SocialIQA (standard error {error['social_iqa']:.1f}) and {first['mmlu_questions']:,} of MMLU ({error['mmlu']:.1f}). "
            "Differences of accuracy below two standard errors say nothing.\n")
@@ -137,7 +137,7 @@ def main():
     data, sample = quality_data.fetch(), Sample(options.quick)
     made = [measure(name, model, flags, options.model, sample, data) for name, model, flags in rows(options.model)
             if name == "bf16" or re.search(options.only, name)]
-    text = "\n".join(table(made, options.model)) + "\n"
+    text = "\n".join(table(made, options.model, options.quick)) + "\n"
     print(text, end="")
     if options.output:
         options.output.write_text(text)
