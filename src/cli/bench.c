@@ -2,6 +2,7 @@
 // every test once, each right after a measurement of read bandwidth and of the multiplier: machines are shared, and only what was measured
 // side by side can be compared.
 #include "base/log.h"
+#include "base/median.h"
 #include "base/memory.h"
 #include "cli/bench_run.h"
 #include "cli/commands.h"
@@ -275,16 +276,6 @@ static oct_status run_rounds(struct bench *bench, oct_error *err) {
 
 // --- what came out ----------------------------------------------------------------------------------------------------------------
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, ascending);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 // The processor's name, as the system tells it.
 static void processor_name(char *name, size_t size) {
     snprintf(name, size, "unknown");
@@ -306,13 +297,13 @@ struct result {
 };
 
 static struct result result_of(struct bench *bench, struct test *test) {
-    double seconds = median(test->seconds, bench->options->rounds);
+    double seconds = oct_median(test->seconds, (size_t)bench->options->rounds);
     return (struct result){.test = test->prefill ? "prefill" : "decode",
                            .dtype = bench->fp8[test->model] ? "fp8" : "bf16",
                            .tok_s = (double)test->batch * test->tokens / seconds,
                            .gbps = test->cost.bytes / seconds / 1e9,
                            .gflops = test->cost.flops / seconds / 1e9,
-                           .fraction = median(test->fractions, bench->options->rounds)};
+                           .fraction = oct_median(test->fractions, (size_t)bench->options->rounds)};
 }
 
 static void print_json(struct bench *bench, const struct oct_device_info *info, const char *processor) {
@@ -324,10 +315,11 @@ static void print_json(struct bench *bench, const struct oct_device_info *info, 
                                               "batch", test->batch, "tokens", test->tokens, "depth", test->depth, "tok_s", result.tok_s,
                                               "gbps", result.gbps, "gflops", result.gflops, "fraction", result.fraction));
     }
-    json_t *report = json_pack(
-        "{s:{s:s, s:s, s:i, s:f, s:f}, s:s, s:i, s:o}", "machine", "cpu", processor, "isa", info->isa, "threads", info->threads,
-        "read_gbps", median(bench->reads, bench->num_limits) / 1e9, "bf16_gflops", median(bench->flops, bench->num_limits) / 1e9, "model",
-        bench->options->shape ? bench->options->shape : bench->options->model, "rounds", bench->options->rounds, "rows", rows);
+    json_t *report =
+        json_pack("{s:{s:s, s:s, s:i, s:f, s:f}, s:s, s:i, s:o}", "machine", "cpu", processor, "isa", info->isa, "threads", info->threads,
+                  "read_gbps", oct_median(bench->reads, (size_t)bench->num_limits) / 1e9, "bf16_gflops",
+                  oct_median(bench->flops, (size_t)bench->num_limits) / 1e9, "model",
+                  bench->options->shape ? bench->options->shape : bench->options->model, "rounds", bench->options->rounds, "rows", rows);
     json_dumpf(report, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(report);
@@ -335,7 +327,8 @@ static void print_json(struct bench *bench, const struct oct_device_info *info, 
 
 static void print_table(struct bench *bench, const struct oct_device_info *info, const char *processor) {
     printf("%s, %s, %d threads: reads %.1f GB/s, multiplies %.0f GFLOP/s (medians of %d measurements)\n", processor, info->isa,
-           info->threads, median(bench->reads, bench->num_limits) / 1e9, median(bench->flops, bench->num_limits) / 1e9, bench->num_limits);
+           info->threads, oct_median(bench->reads, (size_t)bench->num_limits) / 1e9,
+           oct_median(bench->flops, (size_t)bench->num_limits) / 1e9, bench->num_limits);
     struct oct_table table = {.num_columns = 8};
     oct_table_add(&table, (const char *[]){"test", "dtype", "batch", "depth", "tokens/s", "GB/s", "GFLOP/s", "of the limit"});
     for (int i = 0; i < bench->num_tests; i++) {

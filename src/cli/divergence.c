@@ -1,6 +1,7 @@
 // divergence.c: KL divergence and agreement of two models, position by position, summed in float64.
 #include "cli/divergence.h"
 
+#include "base/median.h"
 #include "base/memory.h"
 
 #include <math.h>
@@ -42,15 +43,10 @@ void oct_divergence_free(struct oct_divergence *divergence) {
     *divergence = (struct oct_divergence){0};
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 struct oct_divergence_summary oct_divergence_summarize(struct oct_divergence *divergence) {
     struct oct_divergence_summary summary = {.count = divergence->count};
     if (!divergence->count) return summary;
-    qsort(divergence->kl, divergence->count, sizeof(double), ascending);
+    oct_sort_doubles(divergence->kl, divergence->count);
     for (size_t i = 0; i < divergence->count; i++) summary.mean += divergence->kl[i];
     summary.mean /= (double)divergence->count;
     summary.p99 = divergence->kl[(divergence->count * 99 + 99) / 100 - 1];

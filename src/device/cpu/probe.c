@@ -3,6 +3,7 @@
 #include "device/cpu/cpu.h"
 
 #include "base/clock.h"
+#include "base/median.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -52,11 +53,6 @@ static void multiply(void *context, int worker, int begin, int end) {
     for (int i = begin; i < end; i++, value = 1) probe->operations[worker] += probe->device->kernels->multiply_add(REPEATS, &value);
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 struct oct_device_limits oct_device_probe_measure(struct oct_device_probe *probe) {
     double reads[PASSES], flops[PASSES];
     int chunks = READ_BYTES / READ_CHUNK, threads = probe->device->threads;
@@ -72,7 +68,5 @@ struct oct_device_limits oct_device_probe_measure(struct oct_device_probe *probe
         for (int i = 0; i < threads; i++) sum += probe->operations[i];
         flops[pass] = sum / seconds;
     }
-    qsort(reads, PASSES, sizeof *reads, ascending);
-    qsort(flops, PASSES, sizeof *flops, ascending);
-    return (struct oct_device_limits){.read_bytes = reads[PASSES / 2], .bf16_flops = flops[PASSES / 2]};
+    return (struct oct_device_limits){.read_bytes = oct_median(reads, PASSES), .bf16_flops = oct_median(flops, PASSES)};
 }
