@@ -122,7 +122,38 @@ static void products_are_those_of_the_rounded_numbers(void **state) {
     assert_true(ran > 0);
 }
 
+static void embedding_rows_are_the_rows_that_were_packed(void **state) {
+    (void)state;
+    enum { ODD = IN - 1 };
+    const enum oct_dtype dtypes[] = {OCT_F32, OCT_BF16};
+    const int32_t ids[] = {OUT - 1, 0, 31, 32, 17, 0};
+    enum { ROWS = sizeof ids / sizeof *ids };
+    struct oct_device *device;
+    oct_error err;
+    assert_int_equal(oct_device_open_cpu(2, &device, &err), OCT_OK);
+    for (int i = 0; i < 4; i++) {
+        int size = i < 2 ? IN : ODD;
+        float rows[ROWS * IN + 1];
+        struct oct_linear table;
+        assert_int_equal(oct_linear_alloc(device, dtypes[i % 2], OUT, size, false, &table, &err), OCT_OK);
+        oct_linear_pack(device, &table, 0, OUT, weights, NULL);
+        rows[ROWS * size] = 5;
+        oct_embed(device, &table, ids, ROWS, rows);
+        for (int row = 0; row < ROWS; row++)
+            for (int k = 0; k < size; k++) {
+                float weight = weights[ids[row] * size + k], expected = i % 2 ? oct_bf16_round(weight) : weight;
+                assert_true(rows[row * size + k] == expected);
+            }
+        assert_true(rows[ROWS * size] == 5);
+        oct_linear_free(device, &table);
+    }
+    oct_device_close(device);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(products_are_those_of_the_rounded_numbers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_those_of_the_rounded_numbers),
+        cmocka_unit_test(embedding_rows_are_the_rows_that_were_packed),
+    };
     return cmocka_run_group_tests(tests, fill, NULL);
 }

@@ -2,6 +2,7 @@
 #include "device/cpu/cpu.h"
 
 #include "base/memory.h"
+#include "device/cpu/layout.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -124,15 +125,29 @@ static int rows_at_a_time(int row_size) {
     return rows > 1 ? rows : 1;
 }
 
+// A row of the table is one channel of a panel, so that its numbers lie OCT_PANEL apart: one float32, or a pair of bf16, at a time.
+static void embed_row(const struct oct_linear *table, int id, float *y) {
+    int size = table->in_features;
+    const char *panel = (const char *)table->weight + (size_t)(id / OCT_PANEL) * oct_panel_bytes(table->dtype, oct_k_padded(size));
+    const uint32_t *column = (const uint32_t *)panel + id % OCT_PANEL;
+    if (table->dtype == OCT_F32) {
+        for (int k = 0; k < size; k++) memcpy(&y[k], column + (size_t)k * OCT_PANEL, sizeof *y);
+        return;
+    }
+    for (int k = 0; k < size; k += 2) {
+        uint32_t pair = column[(size_t)(k / 2) * OCT_PANEL], values[2] = {pair << 16, pair & 0xffff0000};
+        memcpy(&y[k], values, (k + 1 < size ? 2 : 1) * sizeof *y);
+    }
+}
+
 static void embed_rows(void *context, int worker, int begin, int end) {
     (void)worker;
     const struct row_task *task = context;
-    for (int row = begin; row < end; row++)
-        for (int k = 0; k < task->size; k++)
-            task->y[(size_t)row * (size_t)task->size + (size_t)k] = oct_linear_weight(task->table, task->ids[row], k);
+    for (int row = begin; row < end; row++) embed_row(task->table, task->ids[row], task->y + (size_t)row * (size_t)task->size);
 }
 
 void oct_embed(struct oct_device *device, const struct oct_linear *table, const int32_t *ids, int rows, float *y) {
+    OCT_CHECK(table->dtype == OCT_F32 || table->dtype == OCT_BF16);
     struct row_task task = {.device = device, .table = table, .ids = ids, .y = y, .size = table->in_features};
     oct_pool_for(device->pool, rows, rows_at_a_time(task.size), embed_rows, &task);
 }
