@@ -255,8 +255,9 @@ static oct_status run_rounds(struct bench *bench, oct_error *err) {
     struct oct_progress_bar bar;
     oct_progress_bar_start(&bar);
     oct_status status = OCT_OK;
-    for (int i = 0; i < bench->num_models; i++) { // the first pass touches what later ones find touched
-        struct test warm_up = {.model = i, .batch = 1, .tokens = 1};
+    for (int i = 0; i < bench->num_tests; i++) { // the first pass touches what later ones find touched
+        struct test warm_up = bench->tests[i];
+        if (!warm_up.prefill) warm_up.tokens = 1;
         run_test(bench, &warm_up);
     }
     for (int round = 0; round < rounds && status == OCT_OK; round++)
