@@ -2,6 +2,8 @@
 format asked for; the others, and all metadata, stay. Reads F32, F16, BF16, Q4_1 and Q8_0, which is what the default model has. It makes
 the other programs' input from the weights that Octavo reads, so that a comparison is between programs and not between checkpoints."""
 
+import math
+import mmap
 import struct
 import sys
 
@@ -9,6 +11,7 @@ import numpy
 
 F32, F16, Q4_1, Q8_0, BF16 = 0, 1, 3, 8, 30
 BLOCK = 32  # weights in a block of Q4_1 and Q8_0
+AT_ONCE = 1 << 22  # weights recoded at a time
 NAMES = {"q8_0": (Q8_0, 7), "bf16": (BF16, 32)}  # tensor type, general.file_type
 BYTES = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), Q4_1: (BLOCK, 20), Q8_0: (BLOCK, 34)}  # type: (weights, bytes) of a block
 SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -72,10 +75,22 @@ def pad(length, alignment):
     return b"\0" * (-length % alignment)
 
 
+def size_of(kind, count):
+    return count // BYTES[kind][0] * BYTES[kind][1]
+
+
+def recoded(data, offset, count, kind, wanted):
+    """The bytes of a tensor of `count` weights in the wanted format, in pieces."""
+    for first in range(0, count, AT_ONCE):
+        some, at = min(AT_ONCE, count - first), offset + size_of(kind, first)
+        raw = data[at:at + size_of(kind, some)]
+        yield raw if kind == wanted else encode(wanted, decode(kind, raw))
+
+
 def requantize(source, target, name):
     wanted, file_type = NAMES[name]
     with open(source, "rb") as file:
-        reader = Reader(file.read())
+        reader = Reader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if reader.data[:4] != b"GGUF":
         raise SystemExit(f"{source}: a GGUF file expected")
     reader.at = 4
@@ -89,24 +104,23 @@ def requantize(source, target, name):
             alignment = struct.unpack_from("<I", reader.data, value_at)[0]
         header += reader.data[start:value_at] + (struct.pack("<I", file_type) if key == b"general.file_type" else
                                                  reader.data[value_at:reader.at])
-    tensors = []
+    tensors, infos, at = [], bytearray(), 0
     for _ in range(num_tensors):
         tensor_name = reader.string()
         dims = [reader.take("Q") for _ in range(reader.take("I"))]
-        tensors.append((tensor_name, dims, reader.take("I"), reader.take("Q")))
+        kind, offset, count = reader.take("I"), reader.take("Q"), math.prod(dims)
+        becomes = wanted if len(dims) == 2 else kind
+        tensors.append((offset, count, kind, becomes))
+        infos += struct.pack("<Q", len(tensor_name)) + tensor_name + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, becomes, at)
+        at += size_of(becomes, count) + len(pad(size_of(becomes, count), alignment))
     data_at = reader.at + len(pad(reader.at, alignment))
-    infos, body = bytearray(), bytearray()
-    for tensor_name, dims, kind, offset in tensors:
-        count = int(numpy.prod(dims, dtype=numpy.int64))
-        size = count // BYTES[kind][0] * BYTES[kind][1]
-        raw = reader.data[data_at + offset:data_at + offset + size]
-        if len(dims) == 2 and kind != wanted:
-            raw, kind = encode(wanted, decode(kind, raw)), wanted
-        infos += struct.pack("<Q", len(tensor_name)) + tensor_name + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(body))
-        body += raw + pad(len(raw), alignment)
     top = b"GGUF" + struct.pack("<IQQ", version, num_tensors, num_keys) + header + infos
     with open(target, "wb") as file:
-        file.write(top + pad(len(top), alignment) + body)
+        file.write(top + pad(len(top), alignment))
+        for offset, count, kind, becomes in tensors:
+            for piece in recoded(reader.data, data_at + offset, count, kind, becomes):
+                file.write(piece)
+            file.write(pad(size_of(becomes, count), alignment))
 
 
 if __name__ == "__main__":
