@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 
 .NOTPARALLEL:
-.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-smoke bench-quality bench-serving bench-text clean format check-format help prepare prepare-test
+.PHONY: all test test-reference fuzz fuzzers model tokenizers demo bench-smoke bench-peers bench-quality bench-serving bench-text clean format check-format help prepare prepare-test
 
 all: $(BUILD)/build.ninja
 	@tools/step.sh $(BUILD) "building $(BUILD)/octavo" ninja -C $(BUILD) -j$(JOBS) program
@@ -94,6 +94,17 @@ bench-text: all tokenizers
 bench-smoke: all
 	@build/octavo bench --shape 135m --dtype fp8,bf16 --batch 1,16 --depth 0,1024 --gen 16 --rounds 3
 
+# llama.cpp beside Octavo on the same weights: 160 MB, built once in minutes, and 4 GB of files in build/peers. PEERS: flags of bench/peers.py.
+PEERS_PYTHON := .deps/peers-venv/bin/python3
+bench-peers: all model
+	@cmp -s bench/peers_requirements.txt .deps/peers-venv/requirements.installed || { \
+	  tools/step.sh bench-peers-venv "creating a Python environment in .deps/peers-venv" $(PYTHON) -m venv .deps/peers-venv && \
+	  tools/step.sh bench-peers-pip "building llama.cpp for this processor (minutes)" \
+	    env CMAKE_ARGS=-DGGML_NATIVE=ON CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(PEERS_PYTHON) -m pip install --disable-pip-version-check \
+	    --no-binary llama-cpp-python --requirement bench/peers_requirements.txt && \
+	  cp bench/peers_requirements.txt .deps/peers-venv/requirements.installed; }
+	@$(PEERS_PYTHON) bench/peers.py --output docs/speed.md $(PEERS)
+
 # Hours on two cores: rows that were made are kept, and an interrupted run goes on. QUICK=1 takes a sample.
 bench-quality: all model
 	@$(PYTHON) bench/quality.py $(if $(QUICK),--quick) --output docs/quality.md
@@ -118,6 +129,7 @@ help:
 	@echo "make demo             calibrate it, compare FP8 with bf16, serve it and chat with it once"
 	@echo "make bench-serving    measure what the engine adds to the forward pass (minutes)"
 	@echo "make bench-smoke      show the kernels' speed as fractions of the machine's limits (a minute)"
+	@echo "make bench-peers      compare decode and prefill with llama.cpp, on the same weights, into docs/speed.md (builds it once; 15 minutes)"
 	@echo "make bench-text       compare the text layer's speed with tiktoken and Hugging Face tokenizers (minutes)"
 	@echo "make bench-quality    measure what each kind of quantization costs (hours; QUICK=1: a sample), into docs/quality.md"
 	@echo "make format           format the C files; make check-format only checks them"
