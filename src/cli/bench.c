@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/median.h"
 #include "base/memory.h"
+#include "cli/bench_load.h"
 #include "cli/bench_run.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -21,7 +22,7 @@
 struct bench_options {
     const char *model, *shape, *dtype, *kv_cache_dtype, *batch, *depth;
     int prompt, gen, rounds, threads;
-    bool json;
+    bool load, json;
 };
 
 #define FIELD(name) offsetof(struct bench_options, name)
@@ -85,6 +86,10 @@ static const struct oct_flag flags[] = {
      .max = 256,
      .initial = "0",
      .help = "0: the cores this process may use"},
+    {.name = "load",
+     .type = OCT_FLAG_BOOL,
+     .offset = FIELD(load),
+     .help = "time loading the model instead, as a fraction of how fast memory is copied"},
     {.name = "json", .type = OCT_FLAG_BOOL, .offset = FIELD(json), .help = "print JSON"},
     {0},
 };
@@ -106,6 +111,7 @@ struct test {
 struct bench {
     const struct bench_options *options;
     struct oct_random_model random;
+    char *path;                    // of MODEL. Owned
     struct oct_checkpoint *opened; // of MODEL
     const struct oct_checkpoint *checkpoint;
     struct oct_device *device;
@@ -197,12 +203,10 @@ static oct_status open_checkpoint(struct bench *bench, oct_error *err) {
         bench->checkpoint = bench->random.checkpoint;
         return OCT_OK;
     }
-    char *path;
-    OCT_TRY(oct_model_locate(options->model, &path, err));
-    oct_status status = oct_checkpoint_open(path, &bench->opened, err);
-    free(path);
+    OCT_TRY(oct_model_locate(options->model, &bench->path, err));
+    OCT_TRY(oct_checkpoint_open(bench->path, &bench->opened, err));
     bench->checkpoint = bench->opened;
-    return status;
+    return OCT_OK;
 }
 
 static oct_status open_models(struct bench *bench, oct_error *err) {
@@ -307,6 +311,10 @@ static struct result result_of(struct bench *bench, struct test *test) {
                            .fraction = oct_median(test->fractions, (size_t)bench->options->rounds)};
 }
 
+static const char *model_name(const struct bench *bench) {
+    return bench->options->shape ? bench->options->shape : bench->options->model;
+}
+
 static void print_json(struct bench *bench, const struct oct_device_info *info, const char *processor) {
     json_t *rows = json_array();
     for (int i = 0; i < bench->num_tests; i++) {
@@ -316,11 +324,10 @@ static void print_json(struct bench *bench, const struct oct_device_info *info, 
                                               "batch", test->batch, "tokens", test->tokens, "depth", test->depth, "tok_s", result.tok_s,
                                               "gbps", result.gbps, "gflops", result.gflops, "fraction", result.fraction));
     }
-    json_t *report =
-        json_pack("{s:{s:s, s:s, s:i, s:f, s:f}, s:s, s:i, s:o}", "machine", "cpu", processor, "isa", info->isa, "threads", info->threads,
-                  "read_gbps", oct_median(bench->reads, (size_t)bench->num_limits) / 1e9, "bf16_gflops",
-                  oct_median(bench->flops, (size_t)bench->num_limits) / 1e9, "model",
-                  bench->options->shape ? bench->options->shape : bench->options->model, "rounds", bench->options->rounds, "rows", rows);
+    json_t *report = json_pack("{s:{s:s, s:s, s:i, s:f, s:f}, s:s, s:i, s:o}", "machine", "cpu", processor, "isa", info->isa, "threads",
+                               info->threads, "read_gbps", oct_median(bench->reads, (size_t)bench->num_limits) / 1e9, "bf16_gflops",
+                               oct_median(bench->flops, (size_t)bench->num_limits) / 1e9, "model", model_name(bench), "rounds",
+                               bench->options->rounds, "rows", rows);
     json_dumpf(report, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(report);
@@ -349,6 +356,19 @@ static void print_table(struct bench *bench, const struct oct_device_info *info,
     oct_table_free(&table);
 }
 
+static oct_status measure_loads(const struct bench *bench, oct_error *err) {
+    struct oct_bench_load_options options = {.model = model_name(bench),
+                                             .path = bench->path,
+                                             .checkpoint = bench->checkpoint,
+                                             .device = bench->device,
+                                             .probe = bench->probe,
+                                             .fp8 = bench->fp8,
+                                             .num_dtypes = bench->num_models,
+                                             .rounds = bench->options->rounds,
+                                             .json = bench->options->json};
+    return oct_bench_load(&options, err);
+}
+
 static oct_status measure(struct bench *bench, oct_error *err) {
     OCT_TRY(parse(bench, err));
     list_tests(bench);
@@ -356,6 +376,7 @@ static oct_status measure(struct bench *bench, oct_error *err) {
     OCT_TRY(open_checkpoint(bench, err));
     OCT_TRY(oct_device_open_cpu(bench->options->threads, &bench->device, err));
     OCT_TRY(oct_device_probe_open(bench->device, &bench->probe, err));
+    if (bench->options->load) return measure_loads(bench, err);
     OCT_TRY(open_models(bench, err));
     OCT_TRY(run_rounds(bench, err));
     struct oct_device_info info;
@@ -380,6 +401,7 @@ static oct_status run(const void *given, oct_error *err) {
     oct_device_close(bench->device);
     oct_checkpoint_close(bench->opened);
     oct_random_model_close(&bench->random);
+    free(bench->path);
     free(bench->reads);
     free(bench->flops);
     free(bench);

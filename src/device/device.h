@@ -152,4 +152,6 @@ struct oct_device_limits {
 struct oct_device_probe;
 oct_status oct_device_probe_open(struct oct_device *device, struct oct_device_probe **out, oct_error *err);
 struct oct_device_limits oct_device_probe_measure(struct oct_device_probe *probe);
+// Bytes a second, copied by all threads from memory to memory: what loading is compared with.
+double oct_device_probe_copy(struct oct_device_probe *probe);
 void oct_device_probe_close(struct oct_device_probe *probe);

@@ -70,3 +70,21 @@ struct oct_device_limits oct_device_probe_measure(struct oct_device_probe *probe
     }
     return (struct oct_device_limits){.read_bytes = oct_median(reads, PASSES), .bf16_flops = oct_median(flops, PASSES)};
 }
+
+static void copy_chunks(void *context, int worker, int begin, int end) {
+    (void)worker;
+    struct oct_device_probe *probe = context;
+    char *from = (char *)probe->memory + (size_t)begin * READ_CHUNK;
+    memcpy(from + READ_BYTES / 2, from, (size_t)(end - begin) * READ_CHUNK);
+}
+
+double oct_device_probe_copy(struct oct_device_probe *probe) {
+    double rates[PASSES];
+    int chunks = READ_BYTES / 2 / READ_CHUNK;
+    for (int pass = 0; pass < PASSES; pass++) {
+        double started = oct_seconds();
+        oct_pool_for(probe->device->pool, chunks, chunks / (8 * probe->device->threads), copy_chunks, probe);
+        rates[pass] = READ_BYTES / 2 / (oct_seconds() - started);
+    }
+    return oct_median(rates, PASSES);
+}
