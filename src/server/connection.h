@@ -22,6 +22,7 @@ struct oct_answerer {
 
 struct oct_connection_limits {
     size_t max_head_bytes;  // request line and header fields
+    size_t max_headers;     // header fields
     size_t max_body_bytes;  // of one request
     size_t max_total_bytes; // of the bodies of all connections
     int max_connections;

@@ -121,6 +121,7 @@ static void fill_defaults(struct oct_server_options *options) {
     if (options->body_timeout <= 0) options->body_timeout = 60;
     if (options->write_timeout <= 0) options->write_timeout = 60;
     if (options->max_head_bytes == 0) options->max_head_bytes = 64 << 10;
+    if (options->max_headers == 0) options->max_headers = 256;
     if (options->max_body_bytes == 0) options->max_body_bytes = 16 << 20;
     if (options->max_connections <= 0) options->max_connections = 1024;
     if (options->text_threads <= 0) options->text_threads = 2;
@@ -184,6 +185,7 @@ static void open_connections(struct oct_serving *serving) {
     const struct oct_server_options *options = &serving->options;
     struct oct_connection_limits limits = {
         .max_head_bytes = options->max_head_bytes,
+        .max_headers = options->max_headers,
         .max_body_bytes = options->max_body_bytes,
         .max_total_bytes = options->max_body_bytes > (SIZE_MAX >> 4) ? SIZE_MAX : options->max_body_bytes * 16,
         .max_connections = options->max_connections,

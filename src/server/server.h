@@ -28,6 +28,7 @@ struct oct_server_options {
     double body_timeout;                                          // seconds in which its body must arrive; 0: 60
     double write_timeout;                                         // seconds after which a client that reads nothing is given up; 0: 60
     size_t max_head_bytes;                                        // 0: 64 KiB
+    size_t max_headers;                                           // header fields of a request; 0: 256
     size_t max_body_bytes;                                        // 0: 16 MiB
     int max_connections;                                          // 0: 1024; more wait in the listen queue
     int text_threads;                                             // threads that parse bodies, render templates and tokenize; 0: 2
